@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apiserver runs the Kubernetes API server on an embedded etcd, in
+// this process. It is an assembly of upstream packages: what it adds is the
+// choice of options. Start etcd first with [StartEtcd], then [Server.Run].
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+)
+
+// Config is what the API server needs to know about its cluster.
+type Config struct {
+	// EtcdEndpoint is a client URL, as from [EtcdConfig.Endpoint].
+	EtcdEndpoint string
+	// Address is the node's own address, the one that is advertised.
+	Address netip.Addr
+	// Port is where the API is served, on all addresses.
+	Port uint16
+	// ServiceCIDRs are the ranges of Service addresses, the primary first.
+	ServiceCIDRs []netip.Prefix
+	// PKI returns the path of a file in the certificate directory.
+	PKI func(name string) string
+}
+
+// Validate reports the first field that cannot work.
+func (c Config) Validate() error {
+	switch {
+	case c.EtcdEndpoint == "":
+		return errors.New("api server: no etcd endpoint given")
+	case !c.Address.IsValid():
+		return errors.New("api server: no node address given")
+	case c.Port == 0:
+		return errors.New("api server: port 0 is not allowed")
+	case len(c.ServiceCIDRs) == 0 || len(c.ServiceCIDRs) > 2:
+		return fmt.Errorf("api server: %d service CIDRs given, expected one, or one of each family", len(c.ServiceCIDRs))
+	case c.PKI == nil:
+		return errors.New("api server: no certificates given")
+	}
+	return nil
+}
+
+// Run serves the API until ctx ends or the server fails.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	opts := options.NewServerRunOptions()
+	flags := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)
+	for _, set := range opts.Flags().FlagSets {
+		flags.AddFlagSet(set)
+	}
+	if err := flags.Parse(cfg.args()); err != nil {
+		return fmt.Errorf("api server options: %w", err)
+	}
+	if err := opts.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
+		return fmt.Errorf("api server features: %w", err)
+	}
+	completed, err := opts.Complete(ctx)
+	if err != nil {
+		return fmt.Errorf("complete api server options: %w", err)
+	}
+	if errs := completed.Validate(); len(errs) > 0 {
+		return fmt.Errorf("api server options: %w", utilerrors.NewAggregate(errs))
+	}
+	return app.Run(ctx, completed)
+}
+
+// args are the upstream flags; each is documented at
+// https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+func (c Config) args() []string {
+	cidrs := make([]string, len(c.ServiceCIDRs))
+	for i, p := range c.ServiceCIDRs {
+		cidrs[i] = p.String()
+	}
+	bind := "0.0.0.0"
+	if hasIPv6() {
+		bind = "::"
+	}
+	return []string{
+		"--etcd-servers=" + c.EtcdEndpoint,
+		"--bind-address=" + bind,
+		fmt.Sprintf("--secure-port=%d", c.Port),
+		"--advertise-address=" + c.Address.String(),
+		"--service-cluster-ip-range=" + strings.Join(cidrs, ","),
+		"--allow-privileged=true",
+		"--authorization-mode=Node,RBAC",
+		"--enable-admission-plugins=NodeRestriction",
+		"--enable-bootstrap-token-auth=true",
+		"--tls-cert-file=" + c.PKI("apiserver.crt"),
+		"--tls-private-key-file=" + c.PKI("apiserver.key"),
+		"--client-ca-file=" + c.PKI("ca.crt"),
+		"--kubelet-certificate-authority=" + c.PKI("ca.crt"),
+		"--kubelet-client-certificate=" + c.PKI("apiserver-kubelet-client.crt"),
+		"--kubelet-client-key=" + c.PKI("apiserver-kubelet-client.key"),
+		"--kubelet-preferred-address-types=InternalIP,Hostname,ExternalIP",
+		"--requestheader-client-ca-file=" + c.PKI("front-proxy-ca.crt"),
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-username-headers=X-Remote-User",
+		"--proxy-client-cert-file=" + c.PKI("front-proxy-client.crt"),
+		"--proxy-client-key-file=" + c.PKI("front-proxy-client.key"),
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-key-file=" + c.PKI("service-account.pub"),
+		"--service-account-signing-key-file=" + c.PKI("service-account.key"),
+		"--profiling=false",
+	}
+}
+
+// WaitReady polls /readyz until the API server says ok or ctx ends. The error
+// then holds what the server said last.
+func WaitReady(ctx context.Context, port uint16, caFile string) error {
+	ca, err := os.ReadFile(caFile)
+	if err != nil {
+		return fmt.Errorf("wait for api server: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Timeout: 2 * time.Second, Transport: transport}
+	url := fmt.Sprintf("https://127.0.0.1:%d/readyz", port)
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	last := errors.New("not tried yet")
+	for {
+		if last = readyz(ctx, client, url); last == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("api server not ready: %w", last)
+		case <-tick.C:
+		}
+	}
+}
+
+func readyz(ctx context.Context, client *http.Client, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return nil
+}
+
+// hasIPv6 tells whether this kernel can serve both families on one socket.
+func hasIPv6() bool {
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}

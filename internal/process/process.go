@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package process names, watches and stops processes that are not our
+// children. A process is identified by its pid and start time, so that a pid
+// that was used again is never taken for the old process.
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Identity names one process for as long as the machine is up.
+type Identity struct {
+	PID int `json:"pid"`
+	// Start is the time of its start, in clock ticks since boot.
+	Start uint64 `json:"start"`
+	// Boot is the id of the boot it belongs to.
+	Boot string `json:"boot"`
+}
+
+// Identify returns the identity of a process that runs now.
+func Identify(pid int) (Identity, error) {
+	start, err := startTime(pid)
+	if err != nil {
+		return Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
+	}
+	return Identity{PID: pid, Start: start, Boot: strings.TrimSpace(string(boot))}, nil
+}
+
+// Alive tells whether the process still runs and is no zombie.
+func (id Identity) Alive() bool {
+	if id.PID <= 0 {
+		return false
+	}
+	now, err := Identify(id.PID)
+	return err == nil && now == id && !zombie(id.PID)
+}
+
+// Handle watches a process.
+type Handle struct{ done chan struct{} }
+
+// Done is closed when the process has ended.
+func (h Handle) Done() <-chan struct{} { return h.done }
+
+// Open returns a handle on the process, or an error when it has ended.
+func Open(id Identity) (Handle, error) {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err != nil {
+		return Handle{}, fmt.Errorf("open process %d: %w", id.PID, err)
+	}
+	if !id.Alive() {
+		unix.Close(fd)
+		return Handle{}, fmt.Errorf("open process %d: %w", id.PID, unix.ESRCH)
+	}
+	h := Handle{done: make(chan struct{})}
+	go func() {
+		defer close(h.done)
+		defer unix.Close(fd)
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for {
+			n, err := unix.Poll(fds, -1)
+			if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
+				return
+			}
+		}
+	}()
+	return h, nil
+}
+
+// Stop asks the process to end, kills it when it has not done so in time, and
+// returns once it is gone.
+func Stop(id Identity, timeout time.Duration) error {
+	h, err := Open(id)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := unix.Kill(id.PID, signal); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("stop process %d: %w", id.PID, err)
+		}
+		select {
+		case <-h.Done():
+			return nil
+		case <-time.After(timeout):
+		}
+	}
+	return fmt.Errorf("stop process %d: it did not end", id.PID)
+}
+
+// startTime reads field 22 of /proc/PID/stat; see proc_pid_stat(5).
+func startTime(pid int) (uint64, error) {
+	fields, err := statFields(pid)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+func zombie(pid int) bool {
+	fields, err := statFields(pid)
+	return err == nil && (fields[0] == "Z" || fields[0] == "X")
+}
+
+// statFields returns the fields from the third on: the second, the command,
+// may itself hold spaces and brackets.
+func statFields(pid int) ([]string, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	end := bytes.LastIndexByte(data, ')')
+	fields := strings.Fields(string(data[end+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("unexpected format of /proc/%d/stat", pid)
+	}
+	return fields, nil
+}
