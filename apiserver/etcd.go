@@ -8,12 +8,16 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
 // memberName is the name of the only member of the embedded etcd.
 const memberName = "slipway"
+
+// closeTimeout is how long a clean stop of etcd may take.
+const closeTimeout = 2 * time.Second
 
 // EtcdConfig says where the embedded etcd keeps its data and its sockets.
 type EtcdConfig struct {
@@ -62,9 +66,11 @@ func StartEtcd(ctx context.Context, cfg EtcdConfig) (*Etcd, error) {
 	}
 }
 
-// Run blocks until etcd fails or ctx ends; then it stops etcd.
+// Run blocks until etcd fails or ctx ends; then it stops etcd. A clean stop
+// waits for clients to hang up; what the log holds is safe either way, so it
+// is given up after closeTimeout.
 func (e *Etcd) Run(ctx context.Context) error {
-	defer e.server.Close()
+	defer e.closeSoon()
 	select {
 	case err := <-e.server.Err():
 		return fmt.Errorf("etcd: %w", err)
@@ -75,8 +81,17 @@ func (e *Etcd) Run(ctx context.Context) error {
 	}
 }
 
-// Close stops an etcd whose Run was never called.
-func (e *Etcd) Close() { e.server.Close() }
+func (e *Etcd) closeSoon() {
+	closed := make(chan struct{})
+	go func() {
+		e.server.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
+}
 
 func (c EtcdConfig) embed() *embed.Config {
 	socket := func(name string) []url.URL {

@@ -92,13 +92,10 @@ func (c Config) args() []string {
 	return append(args, maskSizes(c.PodCIDRs)...)
 }
 
-// controllers selects all that are on by default, with bootstrap tokens for
-// joining nodes, and without those that only a cloud provider has work for.
+// controllers selects all that are on by default, and those that handle the
+// bootstrap tokens of joining nodes.
 func controllers() []string {
-	return []string{
-		"*", "bootstrap-signer-controller", "token-cleaner-controller",
-		"-service-lb-controller", "-node-route-controller", "-cloud-node-lifecycle-controller",
-	}
+	return []string{"*", "bootstrap-signer-controller", "token-cleaner-controller"}
 }
 
 // maskSizes gives each node 254 IPv4 addresses and a /64 of IPv6, or what fits

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command slipway runs and operates a Slipway cluster: one binary that is the
+// cluster, its data plane and its kubectl.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"slipway.dev/slipway/internal/version"
+	"slipway.dev/slipway/node"
+	"slipway.dev/slipway/node/containerd"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		if !errors.Is(err, errSilent) {
+			fmt.Fprintln(os.Stderr, "slipway:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// errSilent ends the program with status 1 without another line.
+var errSilent = errors.New("failed")
+
+// run dispatches. kubectl and containerd parse their own arguments, and the
+// latter also its own signals.
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "kubectl":
+			return runKubectl(args[1:])
+		case "containerd":
+			return containerd.Serve(context.Background(), args[1:])
+		}
+	}
+	root := rootCommand()
+	root.SetArgs(args)
+	return root.ExecuteContext(ctx)
+}
+
+func rootCommand() *cobra.Command {
+	cfg := node.Defaults()
+	root := &cobra.Command{
+		Use:   "slipway",
+		Short: "A Kubernetes data plane, and a whole cluster, in one binary",
+		Long: `Slipway is a Kubernetes data plane in one binary: service load balancing in
+eBPF, a pod network, persistent volumes and ingress, with a compact control
+plane beside it so that one command gives a whole cluster.`,
+		Example: `  # A cluster on this machine, in the background
+  slipway up --detach
+
+  # Look at it
+  slipway status
+  slipway kubectl get nodes,pods -A
+
+  # Stop it, and forget all its data
+  slipway down --purge`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		Version:           version.Version + " (Kubernetes " + version.Kubernetes + ")",
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.PersistentFlags().StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "directory for all that must survive a reboot")
+	root.PersistentFlags().StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory for sockets and running state")
+	root.PersistentFlags().StringVar(&cfg.Kubeconfig, "kubeconfig", cfg.Kubeconfig, "where the administrator's kubeconfig is")
+	root.AddCommand(upCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(),
+		imagesCommand(&cfg), kubectlCommand(), versionCommand())
+	return root
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the versions of Slipway and of the Kubernetes in it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "slipway %s\nkubernetes %s\n", version.Version, version.Kubernetes)
+			return err
+		},
+	}
+}

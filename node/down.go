@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"slipway.dev/slipway/internal/process"
+	"slipway.dev/slipway/node/containerd"
+	"slipway.dev/slipway/node/host"
+)
+
+// killTimeout is how long killed processes may take to disappear.
+const killTimeout = 20 * time.Second
+
+// DownOptions says how much Down removes.
+type DownOptions struct {
+	// Purge removes the data too.
+	Purge bool
+}
+
+// Down stops the node and its pods and removes everything that it made on
+// this machine; the data stays unless the options say otherwise. It works
+// the same after a crash, and on what an earlier Down has left.
+func Down(ctx context.Context, cfg Config, opts DownOptions, steps *Steps) error {
+	if os.Geteuid() != 0 {
+		return errors.New("down needs root: run it with sudo")
+	}
+	tasks := []struct {
+		step string
+		do   func() error
+	}{
+		{"slipway stopped", func() error { return stopProcess(cfg) }},
+		{"pods and containerd stopped", func() error { return stopPods(cfg) }},
+		{"volumes unmounted", func() error { return removeVolumes(cfg, opts) }},
+		{"pod network and BPF programs removed", func() error { return removeNetwork(cfg, opts) }},
+		{"mounts, cgroups and kernel settings restored", func() error { return restoreHost(cfg) }},
+	}
+	if opts.Purge {
+		tasks = append(tasks, struct {
+			step string
+			do   func() error
+		}{"data deleted", func() error { return purge(cfg) }})
+	}
+	var errs []error
+	for _, task := range tasks {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		// Go on after an error: the more is gone, the better.
+		errs = append(errs, steps.Do(task.step, task.do))
+	}
+	return errors.Join(errs...)
+}
+
+func stopProcess(cfg Config) error {
+	id, running := Holder(cfg)
+	if !running {
+		return nil
+	}
+	if id.PID == 0 {
+		return fmt.Errorf("a process holds %s but cannot be identified; stop it by hand", cfg.lockFile())
+	}
+	if err := process.Stop(id, 3*stopTimeout); err != nil {
+		return fmt.Errorf("stop slipway: %w", err)
+	}
+	return nil
+}
+
+// stopPods kills containerd first, so that nobody starts containers again,
+// then the shims, then all that runs in the pods' cgroup.
+func stopPods(cfg Config) error {
+	daemon := cfg.containerd()
+	errs := []error{containerd.Stop(daemon)}
+	errs = append(errs, containerd.KillLeftovers(daemon, killTimeout))
+	errs = append(errs, host.RemoveCgroup(cgroupName, killTimeout))
+	return errors.Join(errs...)
+}
+
+// clearOrphans ends containers that nobody can reach any more, because the
+// runtime's state is gone while its processes are not.
+func clearOrphans(cfg Config) error {
+	daemon := cfg.containerd()
+	return errors.Join(
+		containerd.KillLeftovers(daemon, killTimeout),
+		host.RemoveCgroup(cgroupName, killTimeout),
+		host.UnmountBelow(daemon.State),
+		host.MakeCgroup(cgroupName),
+	)
+}
+
+func restoreHost(cfg Config) error {
+	errs := []error{host.UnmountBelow(cfg.RunDir, cfg.DataDir)}
+	if _, err := os.Stat(cfg.DataDir); err == nil {
+		journal, err := host.OpenJournal(cfg.journal())
+		if err == nil {
+			err = journal.Revert()
+		}
+		errs = append(errs, err)
+	}
+	errs = append(errs, os.RemoveAll(cfg.RunDir))
+	return errors.Join(errs...)
+}
+
+// purge deletes the node's directories, after all mounts below them are gone.
+func purge(cfg Config) error {
+	errs := []error{os.RemoveAll(cfg.DataDir)}
+	if err := os.Remove(cfg.Kubeconfig); err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	// Only if nothing of the user's is in it.
+	_ = os.Remove(filepath.Dir(cfg.Kubeconfig))
+	return errors.Join(errs...)
+}

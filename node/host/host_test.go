@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"slipway.dev/slipway/internal/process"
+	"slipway.dev/slipway/internal/roottest"
+)
+
+func TestJournalSurvivesReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "host.json")
+	made := filepath.Join(t.TempDir(), "made")
+	j, err := OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.NoteDir(made); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(made, "below"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	for _, gone := range []string{made, path} {
+		if _, err := os.Lstat(gone); !os.IsNotExist(err) {
+			t.Errorf("%s is still there (%v)", gone, err)
+		}
+	}
+}
+
+func TestJournalKeepsWhatWasThere(t *testing.T) {
+	j, err := OpenJournal(filepath.Join(t.TempDir(), "host.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := t.TempDir()
+	if err := j.NoteDir(there); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(there); err != nil {
+		t.Errorf("a directory of somebody else was removed: %v", err)
+	}
+}
+
+func TestBrokenJournalIsAnError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "host.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenJournal(path); err == nil {
+		t.Error("no error for a journal that cannot be read")
+	}
+}
+
+func TestUnescape(t *testing.T) {
+	if got := unescape(`/a\040b\134c`); got != `/a b\c` {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestRootSysctlIsRestored(t *testing.T) {
+	roottest.Require(t)
+	const key = "fs/inotify/max_user_watches"
+	before, err := readSysctl(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = writeSysctl(key, before) })
+	j, err := OpenJournal(filepath.Join(t.TempDir(), "host.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{"600001", "600002"} {
+		if err := j.setSysctl(setting{key, value, false}); err != nil {
+			t.Fatal(err)
+		}
+		if now, _ := readSysctl(key); now != value {
+			t.Errorf("%s is %s, expected %s", key, now, value)
+		}
+	}
+	if err := j.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	if now, _ := readSysctl(key); now != before {
+		t.Errorf("%s is %s after the revert, expected %s", key, now, before)
+	}
+}
+
+func TestRootUnmountBelow(t *testing.T) {
+	roottest.Require(t)
+	dir := t.TempDir()
+	deep := filepath.Join(dir, "a", "b c")
+	t.Cleanup(func() { _ = UnmountBelow(dir) })
+	for _, mount := range []string{filepath.Join(dir, "a"), deep, deep} {
+		if err := os.MkdirAll(mount, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", mount, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := UnmountBelow(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := mountsBelow([]string{dir}); err != nil || len(left) > 0 {
+		t.Errorf("still mounted: %v (%v)", left, err)
+	}
+}
+
+func TestRootRemoveCgroupKills(t *testing.T) {
+	roottest.Require(t)
+	const name = "slipway-host-test"
+	if err := MakeCgroup(name + "/child"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = RemoveCgroup(name, 5*time.Second) })
+	cmd := exec.Command("sleep", "300")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go cmd.Wait()
+	id, err := process.Identify(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = process.Kill(id, 5*time.Second) })
+	root, err := Unified()
+	if err != nil {
+		t.Fatal(err)
+	}
+	procs := filepath.Join(root, name, "child", "cgroup.procs")
+	if err := os.WriteFile(procs, []byte(strconv.Itoa(id.PID)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveCgroup(name, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if id.Alive() {
+		t.Error("a process in the cgroup is still alive")
+	}
+	if _, err := os.Stat(filepath.Join(root, name)); !os.IsNotExist(err) {
+		t.Errorf("the cgroup is still there (%v)", err)
+	}
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"os"
+
+	"slipway.dev/slipway/kubelet"
+	"slipway.dev/slipway/node/host"
+)
+
+// runKubelet runs the kubelet of this node; it may be started before the API
+// server is ready and registers the node as soon as it is.
+func (c *cluster) runKubelet(ctx context.Context) error {
+	pki := c.cfg.certificates()
+	return kubelet.Run(ctx, kubelet.Config{
+		NodeName: c.cfg.NodeName,
+		NodeIPs:  c.cfg.NodeIPs,
+		// The role label is what `kubectl get nodes` shows as ROLES.
+		Labels:        map[string]string{},
+		RootDir:       c.cfg.kubeletDir(),
+		Kubeconfig:    pki.Path("kubelet.kubeconfig"),
+		RuntimeSocket: c.cfg.containerd().Socket(),
+		CgroupRoot:    "/" + cgroupName,
+		ClusterDNS:    c.cfg.dnsAddresses()[:1],
+		ClusterDomain: c.cfg.ClusterDomain,
+		OOMScoreAdj:   host.OOMScore(),
+		ResolvConf:    resolvConf(),
+		PKI:           pki.Path,
+	})
+}
+
+// resolvConf is the host's list of DNS servers: systemd-resolved keeps the
+// real servers in another file than /etc/resolv.conf, which names only its
+// own stub on loopback.
+func resolvConf() string {
+	const resolved = "/run/systemd/resolve/resolv.conf"
+	if _, err := os.Stat(resolved); err == nil {
+		return resolved
+	}
+	return "/etc/resolv.conf"
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// newClient returns a client with the rights of the node's own agent.
+func (c *cluster) newClient() (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", c.cfg.certificates().Path("agent.kubeconfig"))
+	if err != nil {
+		return nil, fmt.Errorf("client of the agent: %w", err)
+	}
+	config.UserAgent = "slipway-agent"
+	config.QPS, config.Burst = 100, 200
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of the agent: %w", err)
+	}
+	return client, nil
+}
+
+func (c *cluster) metrics() http.Handler {
+	return promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{})
+}
+
+// waitNode polls the Node object until ok says so.
+func waitNode(ctx context.Context, client kubernetes.Interface, name string, ok func(*corev1.Node) error) (*corev1.Node, error) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err == nil {
+			err = ok(node)
+		}
+		if err == nil {
+			return node, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for node %s: %w (last: %v)", name, context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// isReady returns nil for a node that is Ready, or an error with the reason
+// why it is not.
+func isReady(node *corev1.Node) error {
+	for _, cond := range node.Status.Conditions {
+		if cond.Type == corev1.NodeReady {
+			if cond.Status == corev1.ConditionTrue {
+				return nil
+			}
+			return errors.New(cond.Message)
+		}
+	}
+	return errors.New("the kubelet has not reported yet")
+}
+
+func hasPodCIDRs(node *corev1.Node) error {
+	if len(node.Spec.PodCIDRs) == 0 {
+		return errors.New("no pod CIDR assigned yet")
+	}
+	return nil
+}
+
+func checkAPI(client kubernetes.Interface) probe {
+	return func(ctx context.Context) Check {
+		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		if err != nil {
+			return Check{Name: "API server", Says: fmt.Sprintf("not ready: %v", err), Do: "look for etcd and disk errors in the log"}
+		}
+		return Check{Name: "API server", OK: true, Says: "ready, etcd included"}
+	}
+}
+
+func checkNode(client kubernetes.Interface, name string) probe {
+	return func(ctx context.Context) Check {
+		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err == nil {
+			err = isReady(node)
+		}
+		if err != nil {
+			return Check{Name: "node", Says: fmt.Sprintf("%s is not Ready: %v", name, err), Do: "slipway kubectl describe node " + name}
+		}
+		return Check{Name: "node", OK: true, Says: name + " is Ready"}
+	}
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"slipway.dev/slipway/apiserver"
+	"slipway.dev/slipway/controller"
+	"slipway.dev/slipway/internal/payload"
+	"slipway.dev/slipway/node/containerd"
+	"slipway.dev/slipway/node/host"
+	"slipway.dev/slipway/scheduler"
+)
+
+// startTimeout bounds the time from start to a Ready node.
+const startTimeout = 3 * time.Minute
+
+// cluster is a node that is being started or runs.
+type cluster struct {
+	cfg   Config
+	log   *slog.Logger
+	steps *Steps
+	sup   *supervisor
+	begin time.Time
+
+	// registry holds the metrics of the data plane.
+	registry *prometheus.Registry
+
+	mu     sync.Mutex
+	probes []probe
+}
+
+// Up runs a whole cluster on this machine until ctx ends or a part of it
+// fails. It shows each step, and Progress.Ready once the node is Ready and
+// the system serves. Pods, their network and their volumes go on when it
+// returns, and are adopted by the next Up.
+func Up(ctx context.Context, cfg Config, steps *Steps, log *slog.Logger) error {
+	begin := time.Now()
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	lock, err := lockData(cfg)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := checkDataVersion(cfg); err != nil {
+		return err
+	}
+	if err := steps.Do("machine has what a node needs", func() error { return Preflight(cfg) }); err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	c := &cluster{
+		cfg: cfg, log: log, steps: steps, begin: begin,
+		sup: &supervisor{log: log, fail: fail}, registry: prometheus.NewRegistry(),
+	}
+	defer c.sup.Stop()
+	if err := c.start(ctx); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+	steps.Show(Progress{Ready: true, Took: time.Since(begin)})
+	<-ctx.Done()
+	if cause := context.Cause(ctx); cause != context.Canceled {
+		return cause
+	}
+	return nil
+}
+
+func (c *cluster) start(parent context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(parent, startTimeout,
+		fmt.Errorf("not up within %v, see %s", startTimeout, c.cfg.LogFile()))
+	defer cancel()
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	c.sup.Start("status", stageRest, c.serveStatus)
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.startRuntime(gctx) })
+	group.Go(func() error { return c.startAPI(gctx) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return c.startData(ctx)
+}
+
+// prepare makes directories, certificates and kernel settings.
+func (c *cluster) prepare() error {
+	return c.steps.Do("certificates, cgroups and kernel settings", func() error {
+		for _, dir := range []string{c.cfg.RunDir, c.cfg.data("log"), c.cfg.data("bin"), c.cfg.kubeletDir(), c.cfg.run("cni", "net.d")} {
+			if err := os.MkdirAll(dir, 0o711); err != nil {
+				return fmt.Errorf("make directory: %w", err)
+			}
+		}
+		if err := c.cfg.certificates().Ensure(); err != nil {
+			return err
+		}
+		if err := payload.Extract(c.cfg.data("bin"), "containerd-shim-runc-v2", "slipway-cni"); err != nil {
+			return err
+		}
+		return prepareHost(c.cfg)
+	})
+}
+
+func prepareHost(cfg Config) error {
+	journal, err := host.OpenJournal(cfg.journal())
+	if err != nil {
+		return err
+	}
+	// These are made by upstream components at fixed places.
+	for _, dir := range []string{"/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/var/lib/cni"} {
+		if err := journal.NoteDir(dir); err != nil {
+			return err
+		}
+	}
+	if err := journal.SetSysctls(); err != nil {
+		return err
+	}
+	if err := journal.MountBPF(); err != nil {
+		return err
+	}
+	return host.MakeCgroup(cgroupName)
+}
+
+// startRuntime starts or adopts containerd and makes sure that the sandbox
+// image is there.
+func (c *cluster) startRuntime(ctx context.Context) error {
+	conf := c.cfg.containerd()
+	conf.RestrictOOMScore = !host.MayLowerOOMScore()
+	begin := time.Now()
+	if containerd.StateLost(conf) {
+		if err := clearOrphans(c.cfg); err != nil {
+			return err
+		}
+	}
+	daemon, err := containerd.Start(ctx, conf, c.log)
+	if err != nil {
+		return err
+	}
+	c.sup.Start("containerd", stageRuntime, daemon.Run)
+	step := "containerd started"
+	if daemon.Adopted {
+		step = "containerd adopted"
+	}
+	c.steps.Show(Progress{Step: step, Took: time.Since(begin)})
+	if err := loadOwnImages(ctx, c.cfg); err != nil {
+		return err
+	}
+	c.sup.Start("kubelet", stageRest, c.runKubelet)
+	return nil
+}
+
+// startAPI starts etcd and the API server, then its closest clients.
+func (c *cluster) startAPI(ctx context.Context) error {
+	begin := time.Now()
+	etcd := apiserver.EtcdConfig{
+		Dir: c.cfg.data("etcd"), SocketDir: c.cfg.run("etcd"), LogFile: c.cfg.data("log", "etcd.log"),
+	}
+	storage, err := apiserver.StartEtcd(ctx, etcd)
+	if err != nil {
+		return err
+	}
+	c.sup.Start("etcd", stageRuntime, storage.Run)
+	c.steps.Show(Progress{Step: "etcd serves", Took: time.Since(begin)})
+	pki := c.cfg.certificates()
+	c.sup.Start("api server", stageAPI, func(ctx context.Context) error {
+		return apiserver.Run(ctx, apiserver.Config{
+			EtcdEndpoint: etcd.Endpoint(), Address: c.cfg.NodeIPs[0], Port: c.cfg.APIPort,
+			ServiceCIDRs: c.cfg.ServiceCIDRs, PKI: pki.Path,
+		})
+	})
+	if err := apiserver.WaitReady(ctx, c.cfg.APIPort, pki.Path("ca.crt")); err != nil {
+		return err
+	}
+	c.steps.Show(Progress{Step: "API server ready", Took: time.Since(begin)})
+	c.sup.Start("controllers", stageRest, func(ctx context.Context) error {
+		return controller.Run(ctx, controller.Config{
+			Kubeconfig: pki.Path("controller-manager.kubeconfig"), PodCIDRs: c.cfg.PodCIDRs,
+			ServiceCIDRs: c.cfg.ServiceCIDRs, PKI: pki.Path,
+		})
+	})
+	c.sup.Start("scheduler", stageRest, func(ctx context.Context) error {
+		return scheduler.Run(ctx, scheduler.Config{Kubeconfig: pki.Path("scheduler.kubeconfig")})
+	})
+	return nil
+}
