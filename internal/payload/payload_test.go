@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package payload
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func packed(t *testing.T, content string) *fstest.MapFile {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &fstest.MapFile{Data: out.Bytes()}
+}
+
+func TestExtract(t *testing.T) {
+	from := fstest.MapFS{
+		"files/one.gz": packed(t, "first"),
+		"files/two.gz": packed(t, "second"),
+	}
+	dir := filepath.Join(t.TempDir(), "bin")
+	if err := extract(from, dir, []string{"one", "two"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"one": "first", "two": "second"} {
+		path := filepath.Join(dir, name)
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want || info.Mode() != 0o755 {
+			t.Errorf("%s: %q with mode %v, want %q with mode 0755", name, got, info.Mode(), want)
+		}
+	}
+}
+
+func TestExtractReplacesOnlyWhatDiffers(t *testing.T) {
+	dir := t.TempDir()
+	from := fstest.MapFS{"files/one.gz": packed(t, "first"), "files/two.gz": packed(t, "second")}
+	names := []string{"one", "two"}
+	if err := extract(from, dir, names); err != nil {
+		t.Fatal(err)
+	}
+	before := stat(t, dir, names)
+	from["files/two.gz"] = packed(t, "other")
+	if err := extract(from, dir, names); err != nil {
+		t.Fatal(err)
+	}
+	after := stat(t, dir, names)
+	if !os.SameFile(before[0], after[0]) {
+		t.Error("the unchanged program was written again")
+	}
+	if os.SameFile(before[1], after[1]) {
+		t.Error("the changed program was overwritten in place")
+	}
+}
+
+func stat(t *testing.T, dir string, names []string) []os.FileInfo {
+	t.Helper()
+	var infos []os.FileInfo
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+func TestMissing(t *testing.T) {
+	_, err := Read("no-such-program")
+	var missing *MissingError
+	if !errors.As(err, &missing) || missing.Name != "no-such-program" {
+		t.Errorf("Read: got %v, want a MissingError", err)
+	}
+	err = Extract(t.TempDir(), "no-such-program")
+	if !errors.As(err, &missing) || !strings.Contains(err.Error(), "make build") {
+		t.Errorf("Extract: got %v, want a MissingError that says what to do", err)
+	}
+}
+
+func TestDamaged(t *testing.T) {
+	whole := packed(t, "first").Data
+	for name, data := range map[string][]byte{
+		"not gzip":  []byte("plain"),
+		"cut short": whole[:len(whole)-4],
+	} {
+		from := fstest.MapFS{"files/one.gz": {Data: data}}
+		if _, err := read(from, "one"); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
