@@ -55,15 +55,15 @@ func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 // NodeStageVolume attaches the volume and mounts it on the staging path.
 // Between the two the device is held open; if we die there, it detaches.
 func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
-	id, err := localID(r.GetVolumeId(), n.nodeName)
-	if err != nil {
-		return nil, err
-	}
 	staging := r.GetStagingTargetPath()
 	if err := checkPath("staging target path", staging); err != nil {
 		return nil, err
 	}
 	if err := checkCapability(r.GetVolumeCapability()); err != nil {
+		return nil, err
+	}
+	id, err := localID(r.GetVolumeId(), n.nodeName)
+	if err != nil {
 		return nil, err
 	}
 	v, err := n.backend.Get(id)
@@ -126,11 +126,11 @@ func (n *node) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRequ
 
 // NodeGetVolumeStats reports bytes and inodes of a published volume.
 func (n *node) NodeGetVolumeStats(_ context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	if r.GetVolumePath() == "" {
+		return nil, status.Error(codes.InvalidArgument, "volume path is missing")
+	}
 	id, err := localID(r.GetVolumeId(), n.nodeName)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkPath("volume path", r.GetVolumePath()); err != nil {
 		return nil, err
 	}
 	if _, err := n.backend.Get(id); err != nil {

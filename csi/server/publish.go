@@ -18,14 +18,14 @@ import (
 
 // NodePublishVolume makes the staged volume appear at the target path.
 func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	id, err := localID(r.GetVolumeId(), n.nodeName)
-	if err != nil {
-		return nil, err
-	}
 	if err := checkPath("target path", r.GetTargetPath()); err != nil {
 		return nil, err
 	}
 	if err := checkCapability(r.GetVolumeCapability()); err != nil {
+		return nil, err
+	}
+	id, err := localID(r.GetVolumeId(), n.nodeName)
+	if err != nil {
 		return nil, err
 	}
 	if r.GetStagingTargetPath() == "" {

@@ -104,3 +104,6 @@ func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 
 // Controller is the controller service, for callers in this process.
 func (s *Server) Controller() csi.ControllerServer { return s.controller }
+
+// Node is the node service, for callers in this process.
+func (s *Server) Node() csi.NodeServer { return s.node }
