@@ -49,9 +49,13 @@ func Status(ctx context.Context, cfg Config) []Check {
 	return append([]Check{first}, checks...)
 }
 
+// ContainerdPid returns the process id of the node's container runtime, 0 when
+// it does not run.
+func ContainerdPid(cfg Config) int { return containerd.Pid(cfg.containerd()) }
+
 func statusWithoutProcess(cfg Config) []Check {
 	checks := []Check{{Name: "slipway", Says: "not running", Do: "start it with `slipway up`; the log is " + cfg.LogFile()}}
-	if pid := containerd.Pid(cfg.containerd()); pid != 0 {
+	if pid := ContainerdPid(cfg); pid != 0 {
 		checks = append(checks, Check{Name: "containerd", OK: true, Says: fmt.Sprintf("process %d; pods go on running", pid)})
 	}
 	if links, err := os.ReadDir(cfg.pinDir()); err == nil && len(links) > 0 {
@@ -151,7 +155,7 @@ func (c *cluster) addProbe(p ...probe) {
 }
 
 func (c *cluster) checkContainerd(context.Context) Check {
-	pid := containerd.Pid(c.cfg.containerd())
+	pid := ContainerdPid(c.cfg)
 	if pid == 0 {
 		return Check{Name: "containerd", Says: "not running", Do: "it is started again by itself; read " + c.cfg.containerd().LogFile}
 	}

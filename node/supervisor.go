@@ -24,7 +24,7 @@ const (
 )
 
 // stopTimeout is how long the parts of one stage may take to stop.
-const stopTimeout = 5 * time.Second
+const stopTimeout = 3 * time.Second
 
 // part is a long-running piece of the node.
 type part struct {

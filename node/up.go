@@ -59,6 +59,7 @@ func Up(ctx context.Context, cfg Config, steps *Steps, log *slog.Logger) error {
 	if err := steps.Do("machine has what a node needs", func() error { return Preflight(cfg) }); err != nil {
 		return err
 	}
+	user := ctx
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	c := &cluster{
@@ -66,18 +67,19 @@ func Up(ctx context.Context, cfg Config, steps *Steps, log *slog.Logger) error {
 		sup: &supervisor{log: log, fail: fail}, registry: prometheus.NewRegistry(),
 	}
 	defer c.sup.Stop()
-	if err := c.start(ctx); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return err
+	err = c.start(ctx)
+	if err == nil {
+		steps.Show(Progress{Ready: true, Took: time.Since(begin)})
+		<-ctx.Done()
 	}
-	steps.Show(Progress{Ready: true, Took: time.Since(begin)})
-	<-ctx.Done()
-	if cause := context.Cause(ctx); cause != context.Canceled {
-		return cause
+	switch {
+	case user.Err() != nil:
+		log.Info("stopped by the user")
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
-	return nil
+	return err
 }
 
 func (c *cluster) start(parent context.Context) error {

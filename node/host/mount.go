@@ -36,9 +36,18 @@ func isBPF(path string) bool {
 	return unix.Statfs(path, &st) == nil && st.Type == unix.BPF_FS_MAGIC
 }
 
-// unmountIfEmpty unmounts path, unless somebody else keeps something there.
+// unmountIfEmpty unmounts the BPF file system at path, unless somebody else
+// keeps something there. Kernels with BPF_PRELOAD put two iterators of their
+// own into each new one.
 func unmountIfEmpty(path string) error {
-	if left, err := os.ReadDir(path); err != nil || len(left) > 0 || !isBPF(path) {
+	left, err := os.ReadDir(path)
+	if err != nil || !isBPF(path) {
+		return nil
+	}
+	left = slices.DeleteFunc(left, func(e os.DirEntry) bool {
+		return e.Name() == "maps.debug" || e.Name() == "progs.debug"
+	})
+	if len(left) > 0 {
 		return nil
 	}
 	if err := unix.Unmount(path, 0); err != nil && !errors.Is(err, unix.EINVAL) {
