@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# sudo has a PATH of its own, where Go usually is not.
+export PATH := $(PATH):/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
+export CGO_ENABLED := 0
+
+# Programs are every cmd/slipway*. Those named below go into slipway itself.
+PROGRAMS := $(sort $(patsubst cmd/%/,%,$(wildcard cmd/slipway*/)))
+HELPERS := pause slipway-cni containerd-shim-runc-v2
+PAYLOAD := internal/payload/files
+
+# git refuses a clone that belongs to another user, as under sudo.
+GIT := git -c safe.directory='$(CURDIR)'
+VERSION := $(shell $(GIT) describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT := $(shell $(GIT) rev-parse HEAD 2>/dev/null || echo unknown)
+DATE := $(shell TZ=UTC $(GIT) log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null || echo 1970-01-01T00:00:00Z)
+KUBERNETES := $(shell sed -n 's/^const Kubernetes = "\(.*\)"/\1/p' internal/version/version.go)
+CONTAINERD := $(shell awk '$$1 == "github.com/containerd/containerd/v2" { print $$2 }' go.mod)
+
+stamp_containerd = -X github.com/containerd/containerd/v2/version.Version=$(CONTAINERD)
+stamp_kubernetes = $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version, \
+	-X $(package).gitVersion=$(KUBERNETES) \
+	-X $(package).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES:v%=%))) \
+	-X $(package).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES:v%=%))) \
+	-X $(package).gitCommit=$(COMMIT) \
+	-X $(package).gitTreeState=$(if $(findstring dirty,$(VERSION)),dirty,clean) \
+	-X $(package).buildDate=$(DATE))
+LDFLAGS = -s -w -X slipway.dev/slipway/internal/version.Version=$(VERSION) $(stamp_kubernetes) $(stamp_containerd)
+
+# go build links again only what changed. Version stamping is done above.
+GO_BUILD = go build -buildvcs=false
+
+need_root = @[ "$$(id -u)" = 0 ] || { echo "make $@ needs root: run it as root, for example \`sudo make $@\`" >&2; exit 1; }
+need_slipway = @[ -x bin/slipway ] || { echo "make $@: there is no bin/slipway, run \`make build\` first" >&2; exit 1; }
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install the Debian packages that building, tests and checks need
+	@deploy/setup dev
+
+.PHONY: build
+build: payload ## Build everything into bin/
+	@$(GO_BUILD) -ldflags '$(strip $(LDFLAGS))' -o bin/ $(PROGRAMS:%=./cmd/%)
+	@# Under sudo the files still belong to the user.
+	@[ -z "$${SUDO_UID-}" ] || chown -R "$$SUDO_UID:$$SUDO_GID" bin .build $(PAYLOAD)
+	@echo "built $(PROGRAMS:%=bin/%), version $(VERSION)"
+
+# The helper programs, compressed, where internal/payload embeds them. A file
+# is left alone when its content is the same, so that slipway is not linked
+# again for nothing.
+.PHONY: payload
+payload:
+	@mkdir -p .build
+	@[ .build/pause -nt cmd/pause/pause.c ] || gcc -Os -static -s -Wall -Wextra -Werror -o .build/pause cmd/pause/pause.c
+	@$(GO_BUILD) -ldflags '-s -w -X slipway.dev/slipway/internal/version.Version=$(VERSION)' -o .build/ ./cmd/slipway-cni
+	@$(GO_BUILD) -ldflags '-s -w $(stamp_containerd)' -o .build/ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+	@for helper in $(HELPERS); do \
+		if ! gzip -dc $(PAYLOAD)/$$helper.gz 2>/dev/null | cmp -s - .build/$$helper; then \
+			gzip -9nc .build/$$helper >.build/$$helper.gz; \
+			mv .build/$$helper.gz $(PAYLOAD)/; \
+		fi; \
+	done
+
+.PHONY: generate
+generate: ## Compile the BPF programs and generate their Go loaders
+	@go generate ./bpf/...
+
+.PHONY: up
+up: ## Bring up a cluster on this machine, from a fresh clone (root)
+	$(need_root)
+	@deploy/setup run
+	@$(MAKE) --no-print-directory build
+	@bin/slipway up --detach
+
+.PHONY: down
+down: ## Stop the cluster and leave the machine as it was; data stay (root)
+	$(need_root)
+	$(need_slipway)
+	@bin/slipway down
+
+.PHONY: demo
+demo: ## Run the demo on the cluster: web application, Ingress, volume (root)
+	$(need_root)
+	$(need_slipway)
+	@deploy/demo/run
+
+report = go run -buildvcs=false ./test/report $(if $(filter true,$(CI)),-require-root)
+
+.PHONY: test
+test: build ## Run all tests; those that need root are skipped without it
+	@[ "$$(id -u)" = 0 ] || echo "not root: tests that need root are skipped"
+	@$(report)
+
+.PHONY: test-unit
+test-unit: ## Run the tests that do not need root
+	@go run -buildvcs=false ./test/report -kind=unit
+
+.PHONY: test-root
+test-root: build ## Run the tests that need root, and those on a whole cluster
+	$(need_root)
+	@$(report) -kind=root
+
+.PHONY: lint
+lint: ## Check format, vet, staticcheck, and that generated files are current
+	@test/lint
+
+bench-%: build ## Run the benchmark NAME against its peers (root)
+	$(need_root)
+	@[ -d bench/$* ] || { echo "make $@: there is no bench/$*" >&2; exit 1; }
+	@mkdir -p bench/out
+	@go run -buildvcs=false ./bench/$* -out bench/out/$*.json
+
+.PHONY: clean
+clean: ## Remove what was built; Go's cache stays
+	@rm -rf bin .build bench/out $(PAYLOAD)/*.gz
