@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
-	"slipway.dev/slipway/csi"
 	"slipway.dev/slipway/csi/filesystem"
 	"slipway.dev/slipway/csi/loop"
 	"slipway.dev/slipway/csi/loopfile"
@@ -207,8 +206,6 @@ func TestVictim(t *testing.T) {
 	pool, err := loopfile.New(loopfile.Config{Root: filepath.Join(dir, "root")})
 	must(t, err)
 	log := slog.New(slog.DiscardHandler)
-	_, err = csi.New(csi.Config{NodeName: "node-a", Root: filepath.Join(dir, "root"), KubeletRoot: filepath.Join(dir, "kubelet"), Log: log})
-	must(t, err)
 	s, err := server.New(server.Config{NodeName: "node-a", Backend: pool, Mounts: mount.Table{}, Check: filesystem.Check, Log: log})
 	must(t, err)
 	fmt.Println("working")

@@ -41,13 +41,13 @@ func (p *Pool) Attached(id backend.ID) ([]uint64, error) {
 }
 
 // Maintain reserves the space again that was given back behind our back, by
-// fstrim or by a file system that zeroes blocks.
+// fstrim or by a file system that zeroes blocks, and reports volumes that
+// are damaged.
 func (p *Pool) Maintain(ctx context.Context) error {
-	volumes, err := p.List()
+	volumes, failed, err := p.scan()
 	if err != nil {
 		return fmt.Errorf("maintain pool: %w", err)
 	}
-	var failed []error
 	for _, v := range volumes {
 		if ctx.Err() != nil {
 			return ctx.Err()

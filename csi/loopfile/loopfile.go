@@ -118,29 +118,35 @@ func (p *Pool) Get(id backend.ID) (backend.Volume, error) {
 	return readMetadata(p.dir(volumesDir, id), id)
 }
 
-// List returns all volumes, ordered by id.
+// List returns all volumes, ordered by id. A volume whose description is
+// damaged is left out; Maintain reports it.
 func (p *Pool) List() ([]backend.Volume, error) {
+	volumes, _, err := p.scan()
+	return volumes, err
+}
+
+// scan returns the volumes, and what is wrong with the damaged ones.
+func (p *Pool) scan() (volumes []backend.Volume, damaged []error, err error) {
 	entries, err := os.ReadDir(filepath.Join(p.config.Root, volumesDir))
 	if err != nil {
-		return nil, fmt.Errorf("list volumes: %w", err)
+		return nil, nil, fmt.Errorf("list volumes: %w", err)
 	}
-	var volumes []backend.Volume
 	for _, entry := range entries {
 		id, err := backend.ParseID(entry.Name())
 		if err != nil {
+			damaged = append(damaged, err)
 			continue
 		}
 		v, err := p.Get(id)
-		if errors.Is(err, backend.ErrNotFound) {
-			continue
+		switch {
+		case err == nil:
+			volumes = append(volumes, v)
+		case !errors.Is(err, backend.ErrNotFound):
+			damaged = append(damaged, err)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("list volumes: %w", err)
-		}
-		volumes = append(volumes, v)
 	}
 	slices.SortFunc(volumes, func(a, b backend.Volume) int { return cmp.Compare(a.ID, b.ID) })
-	return volumes, nil
+	return volumes, damaged, nil
 }
 
 // Capabilities are the file systems that this machine has the tools for.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -69,6 +70,9 @@ func parseMetadata(data []byte) (backend.Volume, error) {
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&m); err != nil {
 		return backend.Volume{}, fmt.Errorf("%w: %w", ErrMetadata, err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return backend.Volume{}, fmt.Errorf("%w: more than one value", ErrMetadata)
 	}
 	if m.Version != version {
 		return backend.Volume{}, fmt.Errorf("%w: version %d", ErrMetadata, m.Version)
