@@ -31,10 +31,10 @@ int main(void)
 	if (sigprocmask(SIG_BLOCK, &wanted, NULL) < 0)
 		return 1;
 	for (;;) {
+		reap();
 		if (sigwait(&wanted, &signo) != 0)
 			return 2;
 		if (signo != SIGCHLD)
 			return 0;
-		reap();
 	}
 }
