@@ -39,8 +39,9 @@ func start(t *testing.T, script string) *exec.Cmd {
 		}
 	})
 	roottest.Eventually(t, 10*time.Second, func() error {
-		if blocked := status(t, cmd, "SigBlk"); strings.TrimLeft(blocked, "0") == "" {
-			return fmt.Errorf("signals blocked: %s", blocked)
+		name, state := status(t, cmd, "Name"), status(t, cmd, "State")
+		if name != "pause" || !strings.HasPrefix(state, "S") {
+			return fmt.Errorf("process is %s, %s", name, state)
 		}
 		return nil
 	})
