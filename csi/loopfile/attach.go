@@ -53,7 +53,7 @@ func (p *Pool) Maintain(ctx context.Context) error {
 			return ctx.Err()
 		}
 		// A volume that was deleted meanwhile has nothing to keep.
-		if err := p.refill(p.image(v.ID), v.Bytes); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := p.refill(p.image(v.ID)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = append(failed, fmt.Errorf("reserve space of volume %s: %w", v.ID, err))
 		}
 	}

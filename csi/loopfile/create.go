@@ -78,7 +78,7 @@ func (p *Pool) build(ctx context.Context, v backend.Volume) (err error) {
 		return err
 	}
 	// mkfs may have turned reserved blocks into holes.
-	if err := p.refill(image, v.Bytes); err != nil {
+	if err := p.refill(image); err != nil {
 		return err
 	}
 	if err := writeMetadata(aside, v); err != nil {
@@ -109,19 +109,11 @@ func (p *Pool) allocate(image string, bytes int64) error {
 	return err
 }
 
-// refill reserves the space of holes in the image again. An image that is
-// full is not touched.
-func (p *Pool) refill(image string, bytes int64) error {
-	var st unix.Stat_t
-	if err := unix.Stat(image, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: image, Err: err}
-	}
-	if st.Blocks*512 >= bytes {
-		return nil
-	}
+// refill reserves the space of holes in the image again.
+func (p *Pool) refill(image string) error {
 	p.space.Lock()
 	defer p.space.Unlock()
-	return p.disk.Allocate(image, bytes)
+	return p.disk.Refill(image)
 }
 
 // Delete removes the volume. A volume that is attached stays and

@@ -16,9 +16,11 @@ import (
 
 // disk is what the pool asks of the machine; tests make it fail.
 type disk interface {
-	// Allocate makes the file, when missing, and reserves its space. What
-	// the file holds stays. Its content and size are on disk on return.
+	// Allocate makes the file, which must not be there, and reserves its
+	// space.
 	Allocate(path string, bytes int64) error
+	// Refill reserves the space of holes in the file again.
+	Refill(path string) error
 	// Format makes a file system on a file of zeros.
 	Format(ctx context.Context, path, fsType string) error
 	// Move renames a directory such that it stays renamed after a crash.
@@ -31,18 +33,38 @@ type disk interface {
 type hostDisk struct{}
 
 func (hostDisk) Allocate(path string, bytes int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, bytes); err != nil {
-		return &os.PathError{Op: "allocate", Path: path, Err: err}
-	}
-	if err := f.Sync(); err != nil {
+	return reserve(f, bytes)
+}
+
+// Refill leaves a full file alone: the kernel stops writes to a file while
+// it reserves.
+func (hostDisk) Refill(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
 		return err
 	}
-	return f.Close()
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Blocks*512 >= st.Size {
+		return nil
+	}
+	return reserve(f, st.Size)
+}
+
+// reserve is on disk when it returns; what the file holds stays.
+func reserve(f *os.File, bytes int64) error {
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, bytes); err != nil {
+		return &os.PathError{Op: "reserve space", Path: f.Name(), Err: err}
+	}
+	return f.Sync()
 }
 
 func (hostDisk) Format(ctx context.Context, path, fsType string) error {

@@ -44,10 +44,17 @@ func (d *fakeDisk) step() error {
 
 func (d *fakeDisk) Allocate(path string, bytes int64) error {
 	// What was reserved before the failure is there.
-	if err := hostDisk.Allocate(hostDisk{}, path, bytes); err != nil {
+	if err := (hostDisk{}).Allocate(path, bytes); err != nil {
 		return err
 	}
 	return d.step()
+}
+
+func (d *fakeDisk) Refill(path string) error {
+	if err := d.step(); err != nil {
+		return err
+	}
+	return hostDisk{}.Refill(path)
 }
 
 func (d *fakeDisk) Format(context.Context, string, string) error { return d.step() }
@@ -169,7 +176,7 @@ func TestCreateFails(t *testing.T) {
 			t.Errorf("left: %v", left)
 		}
 	}
-	for step := 1; step <= 3; step++ {
+	for step := 1; step <= 4; step++ {
 		d := &fakeDisk{failAt: step, err: errInjected}
 		p := testPool(t, d)
 		if _, err := p.Create(t.Context(), spec("pvc-1")); !errors.Is(err, errInjected) {
@@ -187,7 +194,7 @@ func TestCreateFails(t *testing.T) {
 // TestCreateDies ends the process, as far as the pool can tell, at each
 // step; a new pool on the same root must not see the volume, and can make it.
 func TestCreateDies(t *testing.T) {
-	for step := 1; step <= 3; step++ {
+	for step := 1; step <= 4; step++ {
 		d := &fakeDisk{failAt: step, fail: func() { panic(errInjected) }}
 		p := testPool(t, d)
 		dies(t, func() { _, _ = p.Create(t.Context(), spec("pvc-1")) })

@@ -32,6 +32,10 @@ const (
 	TopologyKey = "topology.csi.slipway.dev/node"
 )
 
+// maxLabelValue is how long a node's name may be: kubelet makes it the value
+// of the label TopologyKey.
+const maxLabelValue = 63
+
 // Mounter is what the node service needs of the mount table; see
 // mount.Table.
 type Mounter interface {
@@ -59,6 +63,9 @@ type Config struct {
 func (c Config) Validate() error {
 	if _, err := backend.ParseHandle(backend.Handle{ID: "x", Node: c.NodeName}.String()); err != nil {
 		return fmt.Errorf("node name %q is not the name of a node", c.NodeName)
+	}
+	if len(c.NodeName) > maxLabelValue {
+		return fmt.Errorf("node name %q is longer than the %d bytes of a label value", c.NodeName, maxLabelValue)
 	}
 	if c.Backend == nil || c.Mounts == nil || c.Check == nil || c.Log == nil {
 		return errors.New("backend, mounts, check and log must be set")
