@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// SetFrontend points a frontend at a range of slots. A packet sees the range
+// from before or this one, never a mixture.
+func (d *Datapath) SetFrontend(f Frontend, r Range) error {
+	value := uplinkFrontend{First: r.First, Count: r.Count, Generation: r.Generation}
+	if err := d.maps.Frontends.Put(f.key(), value); err != nil {
+		return fmt.Errorf("set frontend %v: %w", f, err)
+	}
+	return nil
+}
+
+// DeleteFrontend removes a frontend; one that is not there is no error.
+func (d *Datapath) DeleteFrontend(f Frontend) error {
+	if err := d.maps.Frontends.Delete(f.key()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("delete frontend %v: %w", f, err)
+	}
+	return nil
+}
+
+// Frontends returns all frontends with their ranges.
+func (d *Datapath) Frontends() (map[Frontend]Range, error) {
+	out := map[Frontend]Range{}
+	var key uplinkFrontendKey
+	var value uplinkFrontend
+	entries := d.maps.Frontends.Iterate()
+	for entries.Next(&key, &value) {
+		out[frontendOf(key)] = Range{First: value.First, Count: value.Count, Generation: value.Generation}
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("list frontends: %w", err)
+	}
+	return out, nil
+}

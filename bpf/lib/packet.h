@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "addr.h"
+
+/* Extension headers are followed this far; RFC 8200 allows each but one once. */
+#define IPV6_MAX_EXTENSIONS 6
+
+#define IPV4_OFFSET_MASK 0x1fff
+#define IPV4_MORE_FRAGMENTS 0x2000
+
+/* A parsed packet. Only TCP and UDP in one piece have ports. */
+struct packet {
+	struct tuple tuple;
+	__u32 l4;
+	bool v6;
+	bool ports;
+};
+
+struct ext_header {
+	__u8 next;
+	__u8 len;
+	__be16 fragment;
+	__u32 rest;
+};
+
+static __always_inline void packet_ports(struct __sk_buff *skb, struct packet *p)
+{
+	__be16 ports[2];
+
+	if (p->tuple.proto != IPPROTO_TCP && p->tuple.proto != IPPROTO_UDP)
+		return;
+	if (bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports)))
+		return;
+	p->tuple.sport = ports[0];
+	p->tuple.dport = ports[1];
+	p->ports = true;
+}
+
+static __always_inline int packet_parse4(struct __sk_buff *skb, struct packet *p)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+		return -DROP_INVALID;
+	p->tuple.src = addr_v4(ip.saddr);
+	p->tuple.dst = addr_v4(ip.daddr);
+	p->tuple.proto = ip.protocol;
+	p->l4 = ETH_HLEN + ip.ihl * 4;
+	if (!(ip.frag_off & bpf_htons(IPV4_OFFSET_MASK | IPV4_MORE_FRAGMENTS)))
+		packet_ports(skb, p);
+	return 0;
+}
+
+static __always_inline bool is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS;
+}
+
+static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6hdr ip;
+	__u32 offset = ETH_HLEN + sizeof(ip);
+	__u8 next;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
+		return -DROP_INVALID;
+	__builtin_memcpy(&p->tuple.src, &ip.saddr, sizeof(struct addr));
+	__builtin_memcpy(&p->tuple.dst, &ip.daddr, sizeof(struct addr));
+	p->v6 = true;
+	next = ip.nexthdr;
+	for (int i = 0; i < IPV6_MAX_EXTENSIONS; i++) {
+		struct ext_header ext;
+
+		if (!is_extension(next))
+			break;
+		if (bpf_skb_load_bytes(skb, offset, &ext, sizeof(ext)))
+			return -DROP_INVALID;
+		next = ext.next;
+		offset += (ext.len + 1) * 8;
+	}
+	/* A fragment keeps IPPROTO_FRAGMENT as its protocol: it has no ports. */
+	p->tuple.proto = next;
+	p->l4 = offset;
+	packet_ports(skb, p);
+	return 0;
+}
+
+/* Fills in p. Returns 0, or 1 for what is no IP packet, or a drop reason. */
+static __always_inline int packet_parse(struct __sk_buff *skb, struct packet *p)
+{
+	__builtin_memset(p, 0, sizeof(*p));
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return packet_parse4(skb, p);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return packet_parse6(skb, p);
+	return 1;
+}

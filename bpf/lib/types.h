@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/* Addresses are always 16 bytes; IPv4 is v4-mapped (::ffff:a.b.c.d). */
+struct addr {
+	__be32 w[4];
+};
+
+/* Where a frontend may be used from. */
+enum scope {
+	SCOPE_CLUSTER = 0, /* pods and the node itself */
+	SCOPE_EXTERNAL = 1, /* other hosts */
+};
+
+struct frontend_key {
+	struct addr addr;
+	__be16 port;
+	__u8 proto;
+	__u8 scope;
+};
+_Static_assert(sizeof(struct frontend_key) == 20, "frontend_key");
+
+/* The range of slots of a frontend. It is replaced as a whole, so a reader sees
+ * either the old range or the new one.
+ */
+struct frontend {
+	__u32 first;
+	__u32 count;
+	__u32 generation;
+	__u32 service;
+};
+_Static_assert(sizeof(struct frontend) == 16, "frontend");
+
+enum backend_flags {
+	BACKEND_LOCAL_POD = 1 << 0,
+	BACKEND_LOCAL_HOST = 1 << 1,
+};
+
+struct backend {
+	struct addr addr;
+	__be16 port;
+	__u16 flags;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct backend) == 24, "backend");
+
+/* A socket that talks to a service address: which one, by peer. */
+struct reverse_key {
+	__u64 cookie;
+	struct addr addr;
+	__be16 port;
+	__u16 pad[3];
+};
+_Static_assert(sizeof(struct reverse_key) == 32, "reverse_key");
+
+struct reverse {
+	struct addr addr;
+	__be16 port;
+	__u16 pad;
+};
+_Static_assert(sizeof(struct reverse) == 20, "reverse");
+
+struct tuple {
+	struct addr src;
+	struct addr dst;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct tuple) == 40, "tuple");
+
+enum ct_action {
+	CT_DNAT = 1, /* rewrite the destination to addr, port */
+	CT_SNAT = 2, /* rewrite the source to addr, port */
+};
+
+/* What to do with packets of a tuple. A translated connection has two entries,
+ * one for each way.
+ */
+struct ct {
+	struct addr addr;
+	__be16 port;
+	__u16 action;
+	__u32 ifindex; /* CT_SNAT: the uplink that the client is behind */
+	__u64 seen; /* when it was last used, ns since boot; set once a second */
+};
+_Static_assert(sizeof(struct ct) == 32, "ct");
+
+struct mac {
+	__u8 b[6];
+};
+
+/* A pod of this node, by address. */
+struct endpoint {
+	__u32 ifindex;
+	struct mac pod;
+	struct mac host;
+};
+_Static_assert(sizeof(struct endpoint) == 16, "endpoint");
+
+/* The addresses that may be used behind a pod interface, by its index. */
+struct pod_addrs {
+	struct addr v4;
+	struct addr v6;
+};
+_Static_assert(sizeof(struct pod_addrs) == 32, "pod_addrs");
+
+/* Why a packet was dropped. Go names are generated from this enum. */
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_INVALID = 1,
+	DROP_SPOOFED = 2,
+	DROP_NO_ENDPOINT = 3,
+	DROP_REMOTE_BACKEND = 4,
+	DROP_CT_FULL = 5,
+	DROP_REWRITE = 6,
+	DROP_FIB = 7,
+	DROP_MAX = 8,
+};

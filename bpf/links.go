@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// hook is a place that a program is attached to, with the name of its pin.
+type hook struct {
+	name    string
+	program *ebpf.Program
+	attach  func(*ebpf.Program) (link.Link, error)
+	// here tells whether a pinned link still leads to this place.
+	here func(*link.Info) bool
+}
+
+// AttachSock attaches the socket programs to a cgroup v2 directory; they act
+// on all sockets of processes in it and below.
+func (d *Datapath) AttachSock(cgroup string) error {
+	for name, at := range map[string]struct {
+		program *ebpf.Program
+		typ     ebpf.AttachType
+	}{
+		"sock_connect4": {d.sock.SockConnect4, ebpf.AttachCGroupInet4Connect},
+		"sock_connect6": {d.sock.SockConnect6, ebpf.AttachCGroupInet6Connect},
+		"sock_sendmsg4": {d.sock.SockSendmsg4, ebpf.AttachCGroupUDP4Sendmsg},
+		"sock_sendmsg6": {d.sock.SockSendmsg6, ebpf.AttachCGroupUDP6Sendmsg},
+		"sock_recvmsg4": {d.sock.SockRecvmsg4, ebpf.AttachCGroupUDP4Recvmsg},
+		"sock_recvmsg6": {d.sock.SockRecvmsg6, ebpf.AttachCGroupUDP6Recvmsg},
+		"sock_peer4":    {d.sock.SockPeer4, ebpf.AttachCgroupInet4GetPeername},
+		"sock_peer6":    {d.sock.SockPeer6, ebpf.AttachCgroupInet6GetPeername},
+	} {
+		err := d.attach(hook{
+			name: name, program: at.program,
+			attach: func(p *ebpf.Program) (link.Link, error) {
+				return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: at.typ, Program: p})
+			},
+			// A cgroup that is gone leaves a link with id 0.
+			here: func(info *link.Info) bool { return info.Cgroup() != nil && info.Cgroup().CgroupId != 0 },
+		})
+		if err != nil {
+			return fmt.Errorf("attach %s to cgroup %s: %w", name, cgroup, err)
+		}
+	}
+	return nil
+}
+
+// AttachPod attaches the pod program to a pod interface.
+func (d *Datapath) AttachPod(ifindex int) error {
+	return d.attachTCX("pod_from", ifindex, d.pod.PodFrom, ebpf.AttachTCXIngress)
+}
+
+// DetachPod takes the pod program off an interface, which may be gone.
+func (d *Datapath) DetachPod(ifindex int) error { return d.detach(pinName("pod_from", ifindex)) }
+
+// AttachUplink attaches the uplink programs to an interface.
+func (d *Datapath) AttachUplink(ifindex int) error {
+	if err := d.attachTCX("uplink_in", ifindex, d.uplink.UplinkIn, ebpf.AttachTCXIngress); err != nil {
+		return err
+	}
+	return d.attachTCX("uplink_out", ifindex, d.uplink.UplinkOut, ebpf.AttachTCXEgress)
+}
+
+// DetachUplink takes the uplink programs off an interface, which may be gone.
+func (d *Datapath) DetachUplink(ifindex int) error {
+	return errors.Join(d.detach(pinName("uplink_in", ifindex)), d.detach(pinName("uplink_out", ifindex)))
+}
+
+// Uplinks returns the interfaces that have uplink programs, gone ones too.
+func (d *Datapath) Uplinks() ([]int, error) {
+	names, err := d.pins()
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, name := range names {
+		text, ok := strings.CutPrefix(name, "uplink_in_")
+		if index, err := strconv.Atoi(text); ok && err == nil {
+			out = append(out, index)
+		}
+	}
+	return out, nil
+}
+
+func pinName(hook string, ifindex int) string { return hook + "_" + strconv.Itoa(ifindex) }
+
+func (d *Datapath) attachTCX(name string, ifindex int, program *ebpf.Program, typ ebpf.AttachType) error {
+	err := d.attach(hook{
+		name: pinName(name, ifindex), program: program,
+		attach: func(p *ebpf.Program) (link.Link, error) {
+			return link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p, Attach: typ})
+		},
+		// The link of an interface that is gone has index 0. Its number may
+		// belong to another one by now.
+		here: func(info *link.Info) bool { return info.TCX() != nil && info.TCX().Ifindex == uint32(ifindex) },
+	})
+	if err != nil {
+		return fmt.Errorf("attach %s to interface %d: %w", name, ifindex, err)
+	}
+	return nil
+}
+
+// attach puts the program into the pinned link of the hook, in place of the
+// one that is there, or makes and pins a new link.
+func (d *Datapath) attach(h hook) error {
+	pin := filepath.Join(d.cfg.linkDir(), h.name)
+	if adopted, err := adopt(pin, h); adopted || err != nil {
+		return err
+	}
+	made, err := h.attach(h.program)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	if err := made.Pin(pin); err != nil {
+		return fmt.Errorf("pin link: %w", err)
+	}
+	return nil
+}
+
+func adopt(pin string, h hook) (bool, error) {
+	have, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open pinned link: %w", err)
+	}
+	defer have.Close()
+	info, err := have.Info()
+	if err == nil && h.here(info) {
+		if err := have.Update(h.program); err != nil {
+			return false, fmt.Errorf("update pinned link: %w", err)
+		}
+		return true, nil
+	}
+	if err := have.Unpin(); err != nil {
+		return false, fmt.Errorf("unpin stale link: %w", err)
+	}
+	return false, nil
+}
+
+// detach removes the pin; with the last reference the kernel takes the program
+// off.
+func (d *Datapath) detach(name string) error {
+	if err := os.Remove(filepath.Join(d.cfg.linkDir(), name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("detach %s: %w", name, err)
+	}
+	return nil
+}
+
+func (d *Datapath) pins() ([]string, error) {
+	entries, err := os.ReadDir(d.cfg.linkDir())
+	if err != nil {
+		return nil, fmt.Errorf("list pinned links: %w", err)
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+// Remove takes the whole data path off this machine: it detaches all links
+// that are pinned under dir and unpins all maps. Nothing may use it meanwhile.
+func Remove(dir string) error {
+	var errs []error
+	links := filepath.Join(dir, "links")
+	entries, err := os.ReadDir(links)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, e := range entries {
+		errs = append(errs, detachPinned(filepath.Join(links, e.Name())))
+	}
+	errs = append(errs, os.RemoveAll(dir))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove data path %s: %w", dir, err)
+	}
+	return nil
+}
+
+// detachPinned detaches now what would otherwise go with its last reference.
+func detachPinned(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Detach(); err != nil && !errors.Is(err, link.ErrNotSupported) {
+		return fmt.Errorf("detach %s: %w", filepath.Base(pin), err)
+	}
+	return nil
+}

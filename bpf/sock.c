@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+// go:build ignore
+
+/* Translation of service addresses at sockets: a connection (TCP, connected
+ * UDP) or a datagram (UDP) to a service address goes to a backend, and the
+ * socket keeps seeing the service address. No packet is touched.
+ */
+
+#include <asm-generic/errno.h>
+#include <linux/in.h>
+
+#include "lib/addr.h"
+#include "lib/svc.h"
+
+#define PROCEED 1
+#define REJECT 0
+
+static __always_inline struct addr sock_addr4(const struct bpf_sock_addr *ctx)
+{
+	return addr_v4(ctx->user_ip4);
+}
+
+static __always_inline struct addr sock_addr6(const struct bpf_sock_addr *ctx)
+{
+	struct addr a = { .w = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] } };
+
+	return a;
+}
+
+/* Remembers that this socket means the service when it talks to the backend. */
+static __always_inline void remember(struct bpf_sock_addr *ctx, const struct frontend_key *service,
+				     const struct backend *backend)
+{
+	struct reverse_key key = {
+		.cookie = bpf_get_socket_cookie(ctx),
+		.addr = backend->addr,
+		.port = backend->port,
+	};
+	struct reverse value = { .addr = service->addr, .port = service->port };
+
+	bpf_map_update_elem(&reverses, &key, &value, BPF_ANY);
+}
+
+static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *addr)
+{
+	struct frontend_key key = {
+		.addr = *addr,
+		.port = ctx->user_port,
+		.proto = ctx->protocol,
+		.scope = SCOPE_CLUSTER,
+	};
+	struct backend backend;
+	int result = svc_select(&key, &backend);
+
+	if (result != SVC_FOUND)
+		return result;
+	remember(ctx, &key, &backend);
+	*addr = backend.addr;
+	ctx->user_port = backend.port;
+	return SVC_FOUND;
+}
+
+/* The service that this socket means by the peer, if any. */
+static __always_inline bool recall(struct bpf_sock_addr *ctx, struct addr *addr)
+{
+	struct reverse_key key = {
+		.cookie = bpf_get_socket_cookie(ctx),
+		.addr = *addr,
+		.port = ctx->user_port,
+	};
+	const struct reverse *service = bpf_map_lookup_elem(&reverses, &key);
+
+	if (!service)
+		return false;
+	*addr = service->addr;
+	ctx->user_port = service->port;
+	return true;
+}
+
+static __always_inline int forward4(struct bpf_sock_addr *ctx)
+{
+	struct addr addr = sock_addr4(ctx);
+	int result = translate(ctx, &addr);
+
+	if (result == SVC_EMPTY) {
+		bpf_set_retval(-ECONNREFUSED);
+		return REJECT;
+	}
+	if (result == SVC_FOUND)
+		ctx->user_ip4 = addr.w[3];
+	return PROCEED;
+}
+
+static __always_inline void store6(struct bpf_sock_addr *ctx, const struct addr *addr)
+{
+	ctx->user_ip6[0] = addr->w[0];
+	ctx->user_ip6[1] = addr->w[1];
+	ctx->user_ip6[2] = addr->w[2];
+	ctx->user_ip6[3] = addr->w[3];
+}
+
+static __always_inline int forward6(struct bpf_sock_addr *ctx)
+{
+	struct addr addr = sock_addr6(ctx);
+	int result = translate(ctx, &addr);
+
+	if (result == SVC_EMPTY) {
+		bpf_set_retval(-ECONNREFUSED);
+		return REJECT;
+	}
+	if (result == SVC_FOUND)
+		store6(ctx, &addr);
+	return PROCEED;
+}
+
+static __always_inline int reverse4(struct bpf_sock_addr *ctx)
+{
+	struct addr addr = sock_addr4(ctx);
+
+	if (recall(ctx, &addr))
+		ctx->user_ip4 = addr.w[3];
+	return PROCEED;
+}
+
+static __always_inline int reverse6(struct bpf_sock_addr *ctx)
+{
+	struct addr addr = sock_addr6(ctx);
+
+	if (recall(ctx, &addr))
+		store6(ctx, &addr);
+	return PROCEED;
+}
+
+SEC("cgroup/connect4")
+int sock_connect4(struct bpf_sock_addr *ctx)
+{
+	return forward4(ctx);
+}
+
+SEC("cgroup/connect6")
+int sock_connect6(struct bpf_sock_addr *ctx)
+{
+	return forward6(ctx);
+}
+
+SEC("cgroup/sendmsg4")
+int sock_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return forward4(ctx);
+}
+
+SEC("cgroup/sendmsg6")
+int sock_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return forward6(ctx);
+}
+
+SEC("cgroup/recvmsg4")
+int sock_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return reverse4(ctx);
+}
+
+SEC("cgroup/recvmsg6")
+int sock_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return reverse6(ctx);
+}
+
+SEC("cgroup/getpeername4")
+int sock_peer4(struct bpf_sock_addr *ctx)
+{
+	return reverse4(ctx);
+}
+
+SEC("cgroup/getpeername6")
+int sock_peer6(struct bpf_sock_addr *ctx)
+{
+	return reverse6(ctx);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

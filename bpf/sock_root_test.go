@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"slipway.dev/slipway/bpf"
+)
+
+// kinds are the ways to talk to a service, with the addresses to use.
+var kinds = []struct {
+	name, kind, service, backend string
+	protocol                     bpf.Protocol
+}{
+	{"TCP IPv4", "tcp", "10.96.0.9", "127.0.0.1", bpf.ProtocolTCP},
+	{"TCP IPv6", "tcp", "fd00:96::9", "::1", bpf.ProtocolTCP},
+	{"TCP v4-mapped", "tcp-mapped", "10.96.0.9", "127.0.0.1", bpf.ProtocolTCP},
+	{"UDP IPv4", "udp", "10.96.0.9", "127.0.0.1", bpf.ProtocolUDP},
+	{"UDP IPv6", "udp", "fd00:96::9", "::1", bpf.ProtocolUDP},
+	{"UDP v4-mapped", "udp-mapped", "10.96.0.9", "127.0.0.1", bpf.ProtocolUDP},
+	{"UDP unconnected IPv4", "udp-unconnected", "10.96.0.9", "127.0.0.1", bpf.ProtocolUDP},
+	{"UDP unconnected IPv6", "udp-unconnected", "fd00:96::9", "::1", bpf.ProtocolUDP},
+	{"UDP unconnected v4-mapped", "udp-unconnected-mapped", "10.96.0.9", "127.0.0.1", bpf.ProtocolUDP},
+}
+
+func TestRootSockReachesBackend(t *testing.T) {
+	group := cgroup(t)
+	d := openDatapath(t, bpffs(t))
+	if err := d.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	for i, tt := range kinds {
+		t.Run(tt.name, func(t *testing.T) {
+			server := serve(t, tt.backend, "one")
+			service := netip.AddrPortFrom(netip.MustParseAddr(tt.service), 80)
+			publish(t, d, bpf.Frontend{Addr: service.Addr(), Port: 80, Protocol: tt.protocol}, uint32(10*i),
+				bpf.Backend{Addr: server.Addr(), Port: server.Port()})
+			if got, want := ask(t, group, tt.kind, service), "one from "+service.String(); got != want {
+				t.Errorf("got %q, expected %q", got, want)
+			}
+		})
+	}
+}
+
+func TestRootSockLeavesOthersAlone(t *testing.T) {
+	group := cgroup(t)
+	d := openDatapath(t, bpffs(t))
+	if err := d.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	server := serve(t, "127.0.0.1", "direct")
+	for _, kind := range []string{"tcp", "udp", "udp-unconnected", "tcp-mapped"} {
+		if got, want := ask(t, group, kind, server), "direct from "+server.String(); got != want {
+			t.Errorf("%s: got %q, expected %q", kind, got, want)
+		}
+	}
+}
+
+func TestRootSockRefusesWithoutEndpoints(t *testing.T) {
+	group := cgroup(t)
+	d := openDatapath(t, bpffs(t))
+	if err := d.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	for i, tt := range kinds {
+		service := netip.AddrPortFrom(netip.MustParseAddr(tt.service), uint16(81+i))
+		publish(t, d, bpf.Frontend{Addr: service.Addr(), Port: service.Port(), Protocol: tt.protocol}, 0)
+		if got := ask(t, group, tt.kind, service); !strings.Contains(got, "connection refused") {
+			t.Errorf("%s: got %q, expected that the connection is refused", tt.name, got)
+		}
+	}
+}
+
+func TestRootSockSpreads(t *testing.T) {
+	group := cgroup(t)
+	d := openDatapath(t, bpffs(t))
+	if err := d.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	var backends []bpf.Backend
+	for _, name := range []string{"a", "b", "c"} {
+		server := serve(t, "127.0.0.1", name)
+		backends = append(backends, bpf.Backend{Addr: server.Addr(), Port: server.Port()})
+	}
+	service := netip.MustParseAddrPort("10.96.0.9:80")
+	publish(t, d, bpf.Frontend{Addr: service.Addr(), Port: 80, Protocol: bpf.ProtocolTCP}, 0, backends...)
+	seen := map[string]int{}
+	for range 60 {
+		seen[ask(t, group, "tcp", service)[:1]]++
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		if seen[name] == 0 {
+			t.Errorf("backend %s got none of 60 connections: %v", name, seen)
+		}
+	}
+}
+
+// TestRootSockOutlivesItsProcess drops all handles, as a killed process does,
+// and lets another Datapath adopt what is pinned.
+func TestRootSockOutlivesItsProcess(t *testing.T) {
+	group, pins := cgroup(t), bpffs(t)
+	first := openDatapath(t, pins)
+	if err := first.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	server := serve(t, "127.0.0.1", "one")
+	service := netip.MustParseAddrPort("10.96.0.9:80")
+	frontend := bpf.Frontend{Addr: service.Addr(), Port: 80, Protocol: bpf.ProtocolTCP}
+	publish(t, first, frontend, 0, bpf.Backend{Addr: server.Addr(), Port: server.Port()})
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := "one from " + service.String()
+	if got := ask(t, group, "tcp", service); got != want {
+		t.Fatalf("without a process: got %q, expected %q", got, want)
+	}
+	second := openDatapath(t, pins)
+	if err := second.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	known, err := second.Frontends()
+	if err != nil || known[frontend].Count != 1 {
+		t.Fatalf("adopted frontends are %v (%v)", known, err)
+	}
+	if got := ask(t, group, "tcp", service); got != want {
+		t.Fatalf("adopted: got %q, expected %q", got, want)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := bpf.Remove(pins); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(pins); !os.IsNotExist(err) {
+		t.Errorf("pins are left (%v)", err)
+	}
+	if got := ask(t, group, "tcp", service); strings.HasPrefix(got, "one") {
+		t.Error("programs are still attached after Remove")
+	}
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import "net/netip"
+
+// Protocol is a transport protocol, by its IP protocol number.
+type Protocol uint8
+
+// The protocols that Services are translated for.
+const (
+	ProtocolTCP Protocol = 6
+	ProtocolUDP Protocol = 17
+)
+
+// String returns the name as Kubernetes writes it.
+func (p Protocol) String() string {
+	switch p {
+	case ProtocolTCP:
+		return "TCP"
+	case ProtocolUDP:
+		return "UDP"
+	}
+	return "unknown"
+}
+
+// Scope says from where a frontend may be used.
+type Scope uint8
+
+const (
+	// ScopeCluster is for pods and the node itself.
+	ScopeCluster Scope = 0
+	// ScopeExternal is for other hosts.
+	ScopeExternal Scope = 1
+)
+
+// Frontend is an address that clients use for a Service.
+type Frontend struct {
+	Addr     netip.Addr
+	Port     uint16
+	Protocol Protocol
+	Scope    Scope
+}
+
+// Range is where the slots of a frontend are. A range without slots belongs
+// to a Service without endpoints; connections to it are refused.
+type Range struct {
+	First, Count, Generation uint32
+}
+
+// BackendFlags tell where a backend is.
+type BackendFlags uint16
+
+const (
+	// BackendLocalPod is a pod of this node.
+	BackendLocalPod BackendFlags = 1 << iota
+	// BackendLocalHost is a socket of this node itself.
+	BackendLocalHost
+)
+
+// Backend is a target of connections to a frontend.
+type Backend struct {
+	Addr  netip.Addr
+	Port  uint16
+	Flags BackendFlags
+}

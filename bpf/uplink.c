@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+// go:build ignore
+
+/* Traffic between other hosts and this node, at its uplinks: connections to a
+ * NodePort, external or load-balancer address get a backend of this node, and
+ * replies get the service address back.
+ */
+
+#include <stddef.h>
+
+#include "lib/ct.h"
+#include "lib/deliver.h"
+#include "lib/nat.h"
+#include "lib/svc.h"
+
+/* Other backends that are tried when a reply could not be told apart from one
+ * of another connection.
+ */
+#define TRIES 4
+
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct addr *addr, __be16 port)
+{
+	int err = nat_rewrite(skb, p, NAT_DST, addr, port);
+
+	if (err)
+		return drop(-err);
+	return deliver_local(skb, addr);
+}
+
+static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
+{
+	struct frontend_key key = {
+		.addr = p->tuple.dst,
+		.port = p->tuple.dport,
+		.proto = p->tuple.proto,
+		.scope = SCOPE_EXTERNAL,
+	};
+	enum drop_reason reason = DROP_NO_ENDPOINT;
+
+	for (int i = 0; i < TRIES; i++) {
+		struct backend backend;
+		int result = svc_select(&key, &backend);
+
+		if (result == SVC_NONE)
+			return VERDICT_NEXT;
+		if (result == SVC_EMPTY)
+			break;
+		if (!backend.flags) {
+			reason = DROP_REMOTE_BACKEND;
+			continue;
+		}
+		result = ct_create(&p->tuple, &backend, skb->ifindex);
+		if (!result)
+			return forward(skb, p, &backend.addr, backend.port);
+		reason = -result;
+	}
+	return drop(reason);
+}
+
+SEC("tc")
+int uplink_in(struct __sk_buff *skb)
+{
+	struct packet p;
+	const struct ct *known;
+
+	/* What cannot be parsed is left to the host's stack. */
+	if (packet_parse(skb, &p) || !p.ports)
+		return VERDICT_NEXT;
+	known = ct_find(&p.tuple);
+	if (known && known->action == CT_DNAT) {
+		struct addr addr = known->addr;
+
+		return forward(skb, &p, &addr, known->port);
+	}
+	return open(skb, &p);
+}
+
+/* Replies of sockets of the node itself, and of pods that came by the host's
+ * stack.
+ */
+SEC("tc")
+int uplink_out(struct __sk_buff *skb)
+{
+	struct packet p;
+	const struct ct *reply;
+	int err;
+
+	if (packet_parse(skb, &p) || !p.ports)
+		return VERDICT_NEXT;
+	reply = ct_find(&p.tuple);
+	if (!reply || reply->action != CT_SNAT)
+		return VERDICT_NEXT;
+	struct ct nat = *reply;
+
+	err = nat_rewrite(skb, &p, NAT_SRC, &nat.addr, nat.port);
+	return err ? drop(-err) : VERDICT_NEXT;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
