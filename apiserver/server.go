@@ -138,9 +138,9 @@ func WaitReady(ctx context.Context, port uint16, caFile string) error {
 	url := fmt.Sprintf("https://127.0.0.1:%d/readyz", port)
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
-	last := errors.New("not tried yet")
 	for {
-		if last = readyz(ctx, client, url); last == nil {
+		last := readyz(ctx, client, url)
+		if last == nil {
 			return nil
 		}
 		select {

@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
 )
@@ -69,6 +71,50 @@ func Run(ctx context.Context, cfg Config) error {
 	return app.Run(ctx, conf.Complete())
 }
 
+// WaitStarted waits until the controllers of this process have been built and
+// are being started. The kubelet must not be initialized earlier: the
+// controllers' CSI volume plugin and the kubelet's share package variables
+// upstream, and the one that is initialized last wins. With the controllers'
+// a node cannot register CSI drivers.
+func WaitStarted(ctx context.Context) error {
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		started, err := anyStarted()
+		if err != nil {
+			return fmt.Errorf("wait for controllers: %w", err)
+		}
+		if started {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for controllers: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// anyStarted reads the gauge that upstream sets when a controller is started,
+// which happens after all of them have been built.
+func anyStarted() (bool, error) {
+	families, err := legacyregistry.DefaultGatherer.Gather()
+	if err != nil {
+		return false, err
+	}
+	for _, family := range families {
+		if family.GetName() != "running_managed_controllers" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			if metric.GetGauge().GetValue() > 0 {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
 // args are the upstream flags; each is documented at
 // https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/
 func (c Config) args() []string {
@@ -87,6 +133,10 @@ func (c Config) args() []string {
 		"--root-ca-file=" + c.PKI("ca.crt"),
 		"--service-account-private-key-file=" + c.PKI("service-account.key"),
 		"--controllers=" + strings.Join(controllers(), ","),
+		// In the same process: the API server protects itself, and the default
+		// of 20 a second costs seconds at start.
+		"--kube-api-qps=400",
+		"--kube-api-burst=800",
 		"--profiling=false",
 	}
 	return append(args, maskSizes(c.PodCIDRs)...)

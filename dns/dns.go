@@ -16,6 +16,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/miekg/dns"
+	"k8s.io/klog/v2"
 
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
@@ -102,6 +103,8 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The kubernetes plugin makes itself the logger of all of this process.
+	defer klog.SetLogger(klog.Background())
 	caddy.Quiet, dnsserver.Quiet = true, true
 	instance, err := caddy.Start(caddy.CaddyfileInput{
 		Contents: text, Filepath: "Corefile", ServerTypeName: "dns",

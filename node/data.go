@@ -4,19 +4,111 @@ package node
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"net/netip"
 	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"slipway.dev/slipway/dns"
+	"slipway.dev/slipway/node/agent"
+	"slipway.dev/slipway/node/host"
 )
 
-// startData starts the data plane and waits until the node is Ready.
+// startData starts the data plane and DNS, and waits until the node is Ready
+// and both serve.
 func (c *cluster) startData(ctx context.Context) error {
 	client, err := c.newClient()
 	if err != nil {
 		return err
 	}
 	c.addProbe(checkAPI(client), checkNode(client, c.cfg.NodeName))
+	data, err := c.startAgent(client)
+	if err != nil {
+		return err
+	}
+	if err := installClasses(ctx, client); err != nil {
+		return err
+	}
+	gateways, err := data.WaitNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	c.steps.Show(Progress{Step: "pod network serves", Took: time.Since(c.begin)})
+	if err := c.startDNS(ctx, client, gateways); err != nil {
+		return err
+	}
 	if _, err := waitNode(ctx, client, c.cfg.NodeName, isReady); err != nil {
 		return err
 	}
 	c.steps.Show(Progress{Step: "node Ready", Took: time.Since(c.begin)})
-	return nil
+	return data.WaitServing(ctx)
+}
+
+// startAgent starts all parts of the data plane.
+func (c *cluster) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
+	group, err := host.Unified()
+	if err != nil {
+		return nil, err
+	}
+	data, err := agent.Open(agent.Config{
+		NodeName: c.cfg.NodeName, NodeIPs: c.cfg.NodeIPs, ClusterCIDRs: c.cfg.PodCIDRs,
+		HTTPPort: c.cfg.HTTPPort, HTTPSPort: c.cfg.HTTPSPort,
+		Paths: c.cfg.agentPaths(group), Client: client, Registry: c.registry, Log: c.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range data.Parts() {
+		c.sup.Start(part.Name, stageRest, part.Run)
+	}
+	c.addProbe(agentProbes(data)...)
+	return data, nil
+}
+
+func (c Config) agentPaths(group string) agent.Paths {
+	return agent.Paths{
+		Pins: c.pinDir(), Cgroup: group, Kubelet: c.kubeletDir(), Volumes: c.data("volumes"),
+		CNIState: c.data("cni"), CNISocket: c.cniSocket(), CNIConf: c.run("cni", "net.d"),
+	}
+}
+
+// agentProbes gives one probe for each part of the data plane.
+func agentProbes(data *agent.Agent) []probe {
+	var probes []probe
+	for i := range data.Health() {
+		probes = append(probes, func(context.Context) Check { return Check(data.Health()[i]) })
+	}
+	return probes
+}
+
+// startDNS serves the cluster's names on the node's own addresses in the pod
+// network.
+func (c *cluster) startDNS(ctx context.Context, client kubernetes.Interface, addresses []netip.Addr) error {
+	server, err := dns.Start(dns.Config{
+		Addresses: addresses, Domain: c.cfg.ClusterDomain, ResolvConf: resolvConf(),
+		Kubeconfig: c.cfg.certificates().Path("agent.kubeconfig"),
+	})
+	if err != nil {
+		return err
+	}
+	c.sup.Start("dns", stageRest, server.Run)
+	c.addProbe(c.checkDNS(addresses))
+	return installDNS(ctx, client, c.cfg, addresses)
+}
+
+// checkDNS asks the server for a name that every cluster has.
+func (c *cluster) checkDNS(addresses []netip.Addr) probe {
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, netip.AddrPortFrom(addresses[0], 53).String())
+	}}
+	return func(ctx context.Context) Check {
+		name := "kubernetes.default.svc." + c.cfg.ClusterDomain + "."
+		found, err := resolver.LookupHost(ctx, name)
+		if err != nil {
+			return Check{Name: "DNS", Says: err.Error(), Do: "look for CoreDNS errors in the log"}
+		}
+		return Check{Name: "DNS", OK: true, Says: fmt.Sprintf("%s is %s", name, found[0])}
+	}
 }

@@ -10,15 +10,13 @@ import (
 	"slipway.dev/slipway/node/host"
 )
 
-// runKubelet runs the kubelet of this node; it may be started before the API
-// server is ready and registers the node as soon as it is.
+// runKubelet runs the kubelet of this node. It is started when the API server
+// is ready: before that it would only back off, for seconds.
 func (c *cluster) runKubelet(ctx context.Context) error {
 	pki := c.cfg.certificates()
 	return kubelet.Run(ctx, kubelet.Config{
 		NodeName: c.cfg.NodeName,
 		NodeIPs:  c.cfg.NodeIPs,
-		// The role label is what `kubectl get nodes` shows as ROLES.
-		Labels:        map[string]string{},
 		RootDir:       c.cfg.kubeletDir(),
 		Kubeconfig:    pki.Path("kubelet.kubeconfig"),
 		RuntimeSocket: c.cfg.containerd().Socket(),

@@ -2,8 +2,31 @@
 
 package node
 
-// removeVolumes unmounts all volumes and detaches their devices.
-func removeVolumes(cfg Config, opts DownOptions) error { return nil }
+import (
+	"errors"
+
+	"slipway.dev/slipway/bpf"
+	"slipway.dev/slipway/cni"
+	"slipway.dev/slipway/csi"
+	"slipway.dev/slipway/node/host"
+)
+
+// removeVolumes unmounts all volumes and detaches their devices; the data goes
+// with the data directory.
+func removeVolumes(cfg Config, opts DownOptions) error {
+	// What pods had mounted below the kubelet's directory besides volumes.
+	if err := host.UnmountBelow(cfg.kubeletDir()); err != nil {
+		return err
+	}
+	return csi.Clean(cfg.data("volumes"), cfg.kubeletDir(), opts.Purge)
+}
 
 // removeNetwork removes the pod network and every BPF object.
-func removeNetwork(cfg Config, opts DownOptions) error { return nil }
+func removeNetwork(cfg Config, opts DownOptions) error {
+	return errors.Join(
+		cni.Clean(cni.CleanConfig{
+			Socket: cfg.cniSocket(), StateDir: cfg.data("cni"), ConfDir: cfg.run("cni", "net.d"), Purge: opts.Purge,
+		}),
+		bpf.Remove(cfg.pinDir()),
+	)
+}

@@ -96,6 +96,10 @@ func (c *cluster) start(parent context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if err := controller.WaitStarted(ctx); err != nil {
+		return err
+	}
+	c.sup.Start("kubelet", stageRest, c.runKubelet)
 	return c.startData(ctx)
 }
 
@@ -158,11 +162,7 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 		step = "containerd adopted"
 	}
 	c.steps.Show(Progress{Step: step, Took: time.Since(begin)})
-	if err := loadOwnImages(ctx, c.cfg); err != nil {
-		return err
-	}
-	c.sup.Start("kubelet", stageRest, c.runKubelet)
-	return nil
+	return loadOwnImages(ctx, c.cfg)
 }
 
 // startAPI starts etcd and the API server, then its closest clients.

@@ -124,9 +124,9 @@ func (d *Daemon) start() error {
 func (d *Daemon) waitReady(ctx context.Context) error {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
-	last := errors.New("not tried yet")
 	for {
-		if last = d.ping(ctx); last == nil {
+		last := d.ping(ctx)
+		if last == nil {
 			return nil
 		}
 		select {

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent wires the data plane of one node: BPF programs, service
+// proxy, pod network, volumes and ingress. It is what `slipway up` runs
+// beside a bundled cluster and what `slipway-agent` runs alone on a cluster
+// that people already have; it never imports Kubernetes' own internals. An
+// Agent belongs to one supervisor; its parts run concurrently.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+
+	"slipway.dev/slipway/bpf"
+	"slipway.dev/slipway/cni"
+	"slipway.dev/slipway/csi"
+	"slipway.dev/slipway/ingress"
+	"slipway.dev/slipway/internal/version"
+	"slipway.dev/slipway/proxy"
+)
+
+// Config is what the data plane needs to know about its node.
+type Config struct {
+	// NodeName is the name of the Node object.
+	NodeName string
+	// NodeIPs are the node's addresses, as the API knows them.
+	NodeIPs []netip.Addr
+	// ClusterCIDRs are the pod ranges of the whole cluster: traffic to them
+	// keeps the pod's address.
+	ClusterCIDRs []netip.Prefix
+	// HTTPPort and HTTPSPort are where the ingress listens.
+	HTTPPort, HTTPSPort uint16
+	Paths
+	// Client has the rights of the agent.
+	Client   kubernetes.Interface
+	Registry prometheus.Registerer
+	Log      *slog.Logger
+}
+
+// Paths are where the data plane keeps what it owns.
+type Paths struct {
+	// Pins is where BPF objects are pinned.
+	Pins string
+	// Cgroup is the cgroup v2 directory that socket programs attach to.
+	Cgroup string
+	// Kubelet is the kubelet's root directory.
+	Kubelet string
+	// Volumes holds the data of volumes.
+	Volumes string
+	// CNIState holds the addresses of pods; it survives reboots.
+	CNIState string
+	// CNISocket is where slipway-cni reaches the agent.
+	CNISocket string
+	// CNIConf is where the runtime looks for the CNI configuration.
+	CNIConf string
+}
+
+// Validate reports the first field that cannot work.
+func (c Config) Validate() error {
+	switch {
+	case c.NodeName == "":
+		return errors.New("agent: no node name given")
+	case len(c.NodeIPs) == 0:
+		return errors.New("agent: no node address given")
+	case len(c.ClusterCIDRs) == 0:
+		return errors.New("agent: no pod range of the cluster given")
+	case c.Client == nil:
+		return errors.New("agent: no API client given")
+	}
+	return nil
+}
+
+// Part is a piece of the data plane that runs until its context ends.
+type Part struct {
+	Name string
+	Run  func(context.Context) error
+}
+
+// Agent is the data plane of one node.
+type Agent struct {
+	cfg       Config
+	informers informers.SharedInformerFactory
+	datapath  *bpf.Datapath
+	proxy     *proxy.Proxy
+	volumes   *csi.Driver
+	ingress   *ingress.Controller
+	// network is nil until the node has its pod CIDRs.
+	network atomic.Pointer[network]
+}
+
+// network is the pod network with the node's own addresses in it.
+type network struct {
+	server   *cni.Server
+	gateways []netip.Addr
+}
+
+// Open loads or adopts the BPF programs and makes all parts; none runs yet.
+func Open(cfg Config) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, informers: informers.NewSharedInformerFactory(cfg.Client, 0)}
+	var err error
+	if a.datapath, err = openDatapath(cfg); err != nil {
+		return nil, err
+	}
+	if err := a.makeParts(); err != nil {
+		a.datapath.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Agent) makeParts() error {
+	var err error
+	a.proxy, err = proxy.New(proxy.Config{
+		NodeName: a.cfg.NodeName, Informers: a.informers, Datapath: a.datapath,
+		Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "proxy"),
+	})
+	if err != nil {
+		return fmt.Errorf("make proxy: %w", err)
+	}
+	a.volumes, err = csi.New(csi.Config{
+		NodeName: a.cfg.NodeName, Root: a.cfg.Volumes, KubeletRoot: a.cfg.Kubelet, Version: version.Version,
+		Client: a.cfg.Client, Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "csi"),
+	})
+	if err != nil {
+		return fmt.Errorf("make storage driver: %w", err)
+	}
+	a.ingress, err = ingress.New(ingress.Config{
+		NodeName: a.cfg.NodeName, Client: a.cfg.Client, Informers: a.informers,
+		HTTPAddr: fmt.Sprintf(":%d", a.cfg.HTTPPort), HTTPSAddr: fmt.Sprintf(":%d", a.cfg.HTTPSPort),
+		Addresses: a.cfg.NodeIPs, Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "ingress"),
+	})
+	if err != nil {
+		return fmt.Errorf("make ingress: %w", err)
+	}
+	return nil
+}
+
+// Close gives up this process' handles on the data path, which goes on.
+func (a *Agent) Close() error { return a.datapath.Close() }

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Health is the state of one part in words.
+type Health struct {
+	Name string
+	OK   bool
+	Says string
+	// Do is what helps when it is not OK.
+	Do string
+}
+
+// Health asks every part.
+func (a *Agent) Health() []Health {
+	return []Health{a.datapathHealth(), a.proxyHealth(), a.networkHealth(), a.volumesHealth(), a.ingressHealth()}
+}
+
+// sockHooks is how many socket hooks the data path has when it is whole.
+const sockHooks = 8
+
+func (a *Agent) datapathHealth() Health {
+	h := Health{Name: "data path", Do: "run `slipway check`; a restart attaches what is missing"}
+	s, err := a.datapath.Summary()
+	switch {
+	case err != nil:
+		h.Says = err.Error()
+	case s.Sock < sockHooks:
+		h.Says = fmt.Sprintf("only %d of %d socket hooks are attached", s.Sock, sockHooks)
+	default:
+		h.OK = true
+		h.Says = fmt.Sprintf("%d socket hooks, %d pod interfaces, %d uplinks", s.Sock, s.Pods, s.Uplinks)
+		var drops []string
+		for reason, n := range s.Drops {
+			if n > 0 {
+				drops = append(drops, fmt.Sprintf("%s %d", reason, n))
+			}
+		}
+		slices.Sort(drops)
+		if len(drops) > 0 {
+			h.Says += "; packets dropped: " + strings.Join(drops, ", ")
+		}
+	}
+	return h
+}
+
+func (a *Agent) proxyHealth() Health {
+	if !a.proxy.Synced() {
+		return Health{Name: "service proxy", Says: "has not read all Services yet", Do: "look for API errors in the log"}
+	}
+	frontends, backends := a.proxy.Stats()
+	return Health{Name: "service proxy", OK: true, Says: fmt.Sprintf("%d frontends, %d backends", frontends, backends)}
+}
+
+func (a *Agent) networkHealth() Health {
+	n := a.network.Load()
+	if n == nil {
+		return Health{Name: "pod network", Says: "the node has no pod CIDRs yet", Do: "slipway kubectl describe node " + a.cfg.NodeName}
+	}
+	if err := n.server.Ready(); err != nil {
+		return Health{Name: "pod network", Says: err.Error(), Do: "look for cni errors in the log"}
+	}
+	return Health{Name: "pod network", OK: true, Says: fmt.Sprintf("serves pods, gateways %v", n.gateways)}
+}
+
+func (a *Agent) volumesHealth() Health {
+	volumes, err := a.volumes.Volumes()
+	if err != nil {
+		return Health{Name: "volumes", Says: err.Error(), Do: "look for csi errors in the log"}
+	}
+	attached := 0
+	for _, v := range volumes {
+		if v.Attached {
+			attached++
+		}
+	}
+	return Health{Name: "volumes", OK: true, Says: fmt.Sprintf("%d volumes, %d attached", len(volumes), attached)}
+}
+
+func (a *Agent) ingressHealth() Health {
+	if err := a.ingress.Ready(); err != nil {
+		return Health{Name: "ingress", Says: err.Error(), Do: "look for ingress errors in the log"}
+	}
+	return Health{Name: "ingress", OK: true, Says: fmt.Sprintf("listens on ports %d and %d", a.cfg.HTTPPort, a.cfg.HTTPSPort)}
+}
