@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"slipway.dev/slipway/bpf"
+	"slipway.dev/slipway/internal/roottest"
+)
+
+// wire is a veth pair between two namespaces, the first of which is the node.
+type wire struct {
+	near, far       int
+	nearMAC, farMAC net.HardwareAddr
+}
+
+// lab is a node with a pod and another host, each a network namespace.
+type lab struct {
+	node, pod, outside netns.NsHandle
+	uplink, podWire    wire
+	datapath           *bpf.Datapath
+}
+
+// Addresses of the lab, by family.
+var labAddrs = map[string]struct{ node, outside, pod, gateway string }{
+	"IPv4": {"192.0.2.1", "192.0.2.2", "10.244.0.5", "10.244.0.1"},
+	"IPv6": {"2001:db8::1", "2001:db8::2", "fd00:244::5", "fd00:244::1"},
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	l := &lab{node: roottest.NetNS(t), pod: roottest.NetNS(t), outside: roottest.NetNS(t)}
+	for _, ns := range []netns.NsHandle{l.node, l.pod, l.outside} {
+		within(t, ns, func() error { return up("lo") })
+	}
+	l.uplink = connect(t, l.node, l.outside, "up0")
+	l.podWire = connect(t, l.node, l.pod, "slwpod")
+	within(t, l.node, func() error {
+		for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
+			if err := os.WriteFile("/proc/sys/net/"+path, []byte("1"), 0o644); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, a := range labAddrs {
+		address(t, l.node, l.uplink.near, a.node)
+		address(t, l.outside, l.uplink.far, a.outside)
+		l.routePod(t, netip.MustParseAddr(a.pod), netip.MustParseAddr(a.gateway))
+	}
+	pins := bpffs(t)
+	within(t, l.node, func() error {
+		l.datapath = openDatapath(t, pins)
+		if err := l.datapath.AttachUplink(l.uplink.near); err != nil {
+			return err
+		}
+		if err := l.datapath.AttachPod(l.podWire.near); err != nil {
+			return err
+		}
+		return l.datapath.PutEndpoint(bpf.Endpoint{
+			Addrs:   []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].pod), netip.MustParseAddr(labAddrs["IPv6"].pod)},
+			Ifindex: l.podWire.near, PodMAC: l.podWire.farMAC, HostMAC: l.podWire.nearMAC,
+		})
+	})
+	return l
+}
+
+// within runs fn in a namespace.
+func within(t *testing.T, ns netns.NsHandle, fn func() error) {
+	t.Helper()
+	roottest.In(t, ns, fn)
+}
+
+func up(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(link)
+}
+
+func connect(t *testing.T, near, far netns.NsHandle, name string) wire {
+	t.Helper()
+	var w wire
+	within(t, near, func() error {
+		veth := &netlink.Veth{
+			LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(far)),
+		}
+		if err := netlink.LinkAdd(veth); err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		w.near, w.nearMAC = link.Attrs().Index, link.Attrs().HardwareAddr
+		return netlink.LinkSetUp(link)
+	})
+	within(t, far, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		w.far, w.farMAC = link.Attrs().Index, link.Attrs().HardwareAddr
+		return netlink.LinkSetUp(link)
+	})
+	return w
+}
+
+func address(t *testing.T, ns netns.NsHandle, index int, text string) {
+	t.Helper()
+	addr := netip.MustParseAddr(text)
+	bits := 24
+	if addr.Is6() {
+		bits = 64
+	}
+	within(t, ns, func() error {
+		link, err := netlink.LinkByIndex(index)
+		if err != nil {
+			return err
+		}
+		// No duplicate address detection: it would take a second.
+		return netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr, bits), Flags: 0x02})
+	})
+}
+
+func ipNet(addr netip.Addr, bits int) *net.IPNet {
+	return &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(bits, addr.BitLen())}
+}
+
+// routePod gives the pod an address as the pod network does: a host route, and
+// neighbours that are known.
+func (l *lab) routePod(t *testing.T, pod, gateway netip.Addr) {
+	t.Helper()
+	within(t, l.pod, func() error {
+		link, err := netlink.LinkByIndex(l.podWire.far)
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(pod, pod.BitLen()), Flags: 0x02}); err != nil {
+			return err
+		}
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.podWire.far, Dst: ipNet(gateway, gateway.BitLen()), Scope: netlink.SCOPE_LINK}); err != nil {
+			return err
+		}
+		if err := netlink.NeighAdd(neighbour(l.podWire.far, gateway, l.podWire.nearMAC)); err != nil {
+			return err
+		}
+		any := netip.PrefixFrom(gateway, 0).Masked().Addr()
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: l.podWire.far, Dst: ipNet(any, 0), Gw: gateway.AsSlice()})
+	})
+	within(t, l.node, func() error {
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.podWire.near, Dst: ipNet(pod, pod.BitLen()), Scope: netlink.SCOPE_LINK}); err != nil {
+			return err
+		}
+		return netlink.NeighAdd(neighbour(l.podWire.near, pod, l.podWire.farMAC))
+	})
+}
+
+func neighbour(index int, addr netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
+	family := netlink.FAMILY_V4
+	if addr.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	return &netlink.Neigh{LinkIndex: index, Family: family, State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac}
+}
+
+// serveIn starts the servers of serve in a namespace.
+func serveIn(t *testing.T, ns netns.NsHandle, host, name string) (at netip.AddrPort) {
+	t.Helper()
+	within(t, ns, func() error {
+		at = serve(t, host, name)
+		return nil
+	})
+	return at
+}
+
+// askFrom runs a client process in a namespace.
+func askFrom(t *testing.T, ns netns.NsHandle, kind string, to netip.AddrPort) string {
+	t.Helper()
+	var out []byte
+	within(t, ns, func() error {
+		var err error
+		out, err = exec.Command("/proc/self/exe", "client", "", kind, to.String()).Output()
+		return err
+	})
+	return strings.TrimSpace(string(out))
+}
+
+func TestRootNodePort(t *testing.T) {
+	l := newLab(t)
+	first := uint32(0)
+	for family, a := range labAddrs {
+		for backend, tt := range map[string]struct {
+			ns    netns.NsHandle
+			host  string
+			flags bpf.BackendFlags
+		}{
+			"pod":          {l.pod, a.pod, bpf.BackendLocalPod},
+			"host network": {l.node, a.node, bpf.BackendLocalHost},
+		} {
+			server := serveIn(t, tt.ns, tt.host, backend)
+			for kind, protocol := range map[string]bpf.Protocol{
+				"tcp": bpf.ProtocolTCP, "udp": bpf.ProtocolUDP, "udp-unconnected": bpf.ProtocolUDP,
+			} {
+				t.Run(fmt.Sprint(family, " ", kind, " to ", backend), func(t *testing.T) {
+					first += 4
+					service := netip.AddrPortFrom(netip.MustParseAddr(a.node), uint16(30000+first))
+					publish(t, l.datapath, bpf.Frontend{
+						Addr: service.Addr(), Port: service.Port(), Protocol: protocol, Scope: bpf.ScopeExternal,
+					}, first, bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: tt.flags})
+					want := fmt.Sprintf("%s from %s", backend, service)
+					if got := askFrom(t, l.outside, kind, service); got != want {
+						t.Errorf("got %q, expected %q", got, want)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestRootUplinkCountsDrops(t *testing.T) {
+	l := newLab(t)
+	node := netip.MustParseAddr(labAddrs["IPv4"].node)
+	for i, tt := range []struct {
+		reason   string
+		backends []bpf.Backend
+	}{
+		{"no_endpoint", nil},
+		{"remote_backend", []bpf.Backend{{Addr: netip.MustParseAddr("10.244.9.9"), Port: 80}}},
+	} {
+		t.Run(tt.reason, func(t *testing.T) {
+			service := netip.AddrPortFrom(node, uint16(30100+i))
+			publish(t, l.datapath, bpf.Frontend{
+				Addr: node, Port: service.Port(), Protocol: bpf.ProtocolUDP, Scope: bpf.ScopeExternal,
+			}, uint32(100+10*i), tt.backends...)
+			askFrom(t, l.outside, "udp", service)
+			roottest.Eventually(t, 5*time.Second, func() error {
+				drops, err := l.datapath.Drops()
+				if err != nil {
+					return err
+				}
+				for reason, n := range drops {
+					if reason.String() == tt.reason && n > 0 {
+						return nil
+					}
+				}
+				return fmt.Errorf("drops are %v", drops)
+			})
+		})
+	}
+}
+
+func TestRootPodCannotSpoof(t *testing.T) {
+	l := newLab(t)
+	server := serveIn(t, l.outside, labAddrs["IPv4"].outside, "outside")
+	within(t, l.outside, func() error {
+		// The way back to the address that the pod may not use.
+		return netlink.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParseAddr("10.244.0.0"), 16), Gw: net.ParseIP(labAddrs["IPv4"].node)})
+	})
+	if got := askFrom(t, l.pod, "udp", server); !strings.HasPrefix(got, "outside") {
+		t.Fatalf("with its own address: got %q", got)
+	}
+	within(t, l.pod, func() error {
+		link, err := netlink.LinkByIndex(l.podWire.far)
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.MustParseAddr("10.244.0.66"), 32)}); err != nil {
+			return err
+		}
+		return netlink.AddrDel(link, &netlink.Addr{IPNet: ipNet(netip.MustParseAddr(labAddrs["IPv4"].pod), 32)})
+	})
+	if got := askFrom(t, l.pod, "udp", server); strings.HasPrefix(got, "outside") {
+		t.Errorf("with an address of its own choice: got %q", got)
+	}
+	drops, err := l.datapath.Drops()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if drops[2] == 0 {
+		t.Errorf("no packet was counted as spoofed: %v", drops)
+	}
+}
