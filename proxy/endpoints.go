@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// endpoint is one address of a Service port.
+type endpoint struct {
+	addr        netip.Addr
+	port        uint16
+	node        string
+	ready       bool
+	terminating bool
+}
+
+type endpoints []endpoint
+
+// local keeps those on the node.
+func (e endpoints) local(node string) endpoints {
+	var out endpoints
+	for _, one := range e {
+		if one.node == node {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// usable keeps those of a family that are ready; if there is none, those that
+// still serve while they terminate.
+func (e endpoints) usable(v4 bool) endpoints {
+	var ready, terminating endpoints
+	for _, one := range e {
+		switch {
+		case one.addr.Is4() != v4:
+		case one.ready:
+			ready = append(ready, one)
+		case one.terminating:
+			terminating = append(terminating, one)
+		}
+	}
+	if len(ready) > 0 {
+		return ready
+	}
+	return terminating
+}
+
+// endpoints collects those of a Service port from all its slices, of both
+// families, that are ready or terminating.
+func (c *compiler) endpoints(s *corev1.Service, port corev1.ServicePort) endpoints {
+	var out endpoints
+	for _, slice := range c.slices[objectName(s)] {
+		number, ok := c.targetPort(slice, port)
+		if !ok {
+			continue
+		}
+		for i, e := range slice.Endpoints {
+			one, err := parseEndpoint(slice.AddressType, e)
+			if err != nil {
+				c.problems = append(c.problems, Problem{
+					"EndpointSlice " + slice.Namespace + "/" + slice.Name, fmt.Sprintf("endpoints[%d].addresses[0] %v", i, err),
+				})
+				continue
+			}
+			one.port = number
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// targetPort is the number of a Service port in a slice: slices name theirs
+// after the ports of the Service.
+func (c *compiler) targetPort(slice *discoveryv1.EndpointSlice, port corev1.ServicePort) (uint16, bool) {
+	for i, p := range slice.Ports {
+		name, protocol := "", corev1.ProtocolTCP
+		if p.Name != nil {
+			name = *p.Name
+		}
+		if p.Protocol != nil {
+			protocol = *p.Protocol
+		}
+		if name != port.Name || protocol != cmp.Or(port.Protocol, corev1.ProtocolTCP) || p.Port == nil {
+			continue
+		}
+		if *p.Port < 1 || *p.Port > 65535 {
+			c.problems = append(c.problems, Problem{
+				"EndpointSlice " + slice.Namespace + "/" + slice.Name,
+				fmt.Sprintf("ports[%d].port %d: expected 1 to 65535", i, *p.Port),
+			})
+			return 0, false
+		}
+		return uint16(*p.Port), true
+	}
+	return 0, false
+}
+
+// parseEndpoint reads the first address: the API says that all addresses of an
+// endpoint are the same, and nobody uses more than one.
+func parseEndpoint(family discoveryv1.AddressType, e discoveryv1.Endpoint) (endpoint, error) {
+	if len(e.Addresses) == 0 {
+		return endpoint{}, errors.New("missing: expected an address")
+	}
+	addr, err := netip.ParseAddr(e.Addresses[0])
+	v4 := family == discoveryv1.AddressTypeIPv4
+	if err != nil || addr.Is4() != v4 || (!v4 && family != discoveryv1.AddressTypeIPv6) {
+		return endpoint{}, fmt.Errorf("%q: expected an address of type %s", e.Addresses[0], family)
+	}
+	out := endpoint{addr: addr}
+	if e.NodeName != nil {
+		out.node = *e.NodeName
+	}
+	// Conditions that are not there: ready and serving count as true,
+	// terminating as false.
+	yes := func(b *bool) bool { return b == nil || *b }
+	out.ready = yes(e.Conditions.Ready)
+	out.terminating = yes(e.Conditions.Serving) && e.Conditions.Terminating != nil && *e.Conditions.Terminating
+	return out, nil
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are our own names, and kube-proxy's where dashboards have them.
+type metrics struct {
+	duration, kubeProxy  prometheus.Histogram
+	errors               prometheus.Counter
+	slotsUsed, slotsRoom prometheus.Gauge
+}
+
+func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
+	buckets := prometheus.ExponentialBuckets(0.0001, 4, 10)
+	m := &metrics{
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "slipway_proxy_sync_duration_seconds", Help: "Time to compile and write all Services.", Buckets: buckets,
+		}),
+		kubeProxy: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubeproxy_sync_proxy_rules_duration_seconds", Help: "SyncProxyRules latency in seconds, as kube-proxy has it.", Buckets: buckets,
+		}),
+		errors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "slipway_proxy_sync_errors_total", Help: "Writes of Services that failed in part.",
+		}),
+		slotsUsed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "slipway_proxy_slots_used", Help: "Slots of the data path that hold a backend.",
+		}),
+		slotsRoom: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "slipway_proxy_slots_capacity", Help: "Slots that the data path has.",
+		}),
+	}
+	if registry == nil {
+		return m, nil
+	}
+	frontends := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "slipway_proxy_frontends", Help: "Frontends that are served.",
+	}, func() float64 { n, _ := p.Stats(); return float64(n) })
+	backends := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "slipway_proxy_backends", Help: "Backends that are in use.",
+	}, func() float64 { _, n := p.Stats(); return float64(n) })
+	for _, c := range []prometheus.Collector{m.duration, m.kubeProxy, m.errors, m.slotsUsed, m.slotsRoom, frontends, backends} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) observe(took time.Duration, w *writer, err error) {
+	m.duration.Observe(took.Seconds())
+	m.kubeProxy.Observe(took.Seconds())
+	m.slotsUsed.Set(float64(w.slots.used))
+	m.slotsRoom.Set(float64(w.datapath.SlotCapacity()))
+	if err != nil {
+		m.errors.Inc()
+	}
+}

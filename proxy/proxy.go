@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package proxy is the service proxy of one node: it turns Services and
+// EndpointSlices into frontends and backends and keeps the data path equal to
+// them. It takes the place of kube-proxy.
+//
+// Compile is a pure function from objects to tables; a writer brings the data
+// path to the tables, one atomic flip a frontend. What the data path serves
+// when a Proxy starts is adopted and only changed where it differs, once all
+// objects have been read. A Proxy owns the frontends, slots and backends of
+// the data path and the programs on the node's uplinks. New, Run, Synced and
+// Stats may be used from any goroutine; only one Run at a time.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	discoverylisters "k8s.io/client-go/listers/discovery/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"slipway.dev/slipway/bpf"
+)
+
+const (
+	// coalesce is how long changes are collected before they are written.
+	coalesce = 10 * time.Millisecond
+	// Failed writes are tried again after firstRetry, then ever later.
+	firstRetry, lastRetry = 500 * time.Millisecond, 30 * time.Second
+)
+
+// Config of a Proxy.
+type Config struct {
+	// NodeName is the name of the Node object.
+	NodeName string
+	// Informers are started by the caller, after New.
+	Informers informers.SharedInformerFactory
+	// Datapath is what is kept equal to the objects.
+	Datapath *bpf.Datapath
+	// Registry gets the metrics; may be nil.
+	Registry prometheus.Registerer
+	Log      *slog.Logger
+}
+
+// Validate returns what is wrong with the configuration.
+func (c Config) Validate() error {
+	if c.NodeName == "" || c.Informers == nil || c.Datapath == nil || c.Log == nil {
+		return errors.New("proxy: node name, informers, data path and log must be set")
+	}
+	return nil
+}
+
+// Proxy is the service proxy of a node.
+type Proxy struct {
+	cfg      Config
+	metrics  *metrics
+	services corelisters.ServiceLister
+	slices   discoverylisters.EndpointSliceLister
+	synced   []cache.InformerSynced
+	// dirty holds at most one note that something has changed.
+	dirty chan struct{}
+	// serving is nil until the first write is through.
+	serving atomic.Pointer[counts]
+	// told are the problems that have been logged.
+	told map[Problem]bool
+}
+
+type counts struct{ frontends, backends int }
+
+// New makes a Proxy and registers its informers; it changes nothing yet.
+func New(cfg Config) (*Proxy, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Proxy{cfg: cfg, dirty: make(chan struct{}, 1)}
+	var err error
+	if p.metrics, err = newMetrics(cfg.Registry, p); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	services := cfg.Informers.Core().V1().Services()
+	slices := cfg.Informers.Discovery().V1().EndpointSlices()
+	p.services, p.slices = services.Lister(), slices.Lister()
+	for _, informer := range []cache.SharedIndexInformer{services.Informer(), slices.Informer()} {
+		handle, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { p.touch() },
+			UpdateFunc: func(any, any) { p.touch() },
+			DeleteFunc: func(any) { p.touch() },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("proxy: watch objects: %w", err)
+		}
+		p.synced = append(p.synced, handle.HasSynced)
+	}
+	return p, nil
+}
+
+func (p *Proxy) touch() {
+	select {
+	case p.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// Synced tells whether all objects have been written once.
+func (p *Proxy) Synced() bool { return p.serving.Load() != nil }
+
+// Stats returns how many frontends and backends are served.
+func (p *Proxy) Stats() (frontends, backends int) {
+	if c := p.serving.Load(); c != nil {
+		return c.frontends, c.backends
+	}
+	return 0, 0
+}
+
+// Run keeps the data path equal to the objects until ctx ends. It writes
+// nothing before all objects have been read, and leaves the data path as it
+// is when it returns.
+func (p *Proxy) Run(ctx context.Context) error {
+	w, err := newWriter(p.cfg.Datapath, time.Now)
+	if err != nil {
+		return fmt.Errorf("run proxy: %w", err)
+	}
+	node := &uplinks{datapath: p.cfg.Datapath, log: p.cfg.Log}
+	changed, err := node.watch(ctx)
+	if err != nil {
+		return fmt.Errorf("run proxy: %w", err)
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), p.synced...) {
+		return nil
+	}
+	p.touch()
+	retry := firstRetry
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.dirty:
+		case _, ok := <-changed:
+			if !ok {
+				return watchEnded(ctx)
+			}
+		}
+		if !sleep(ctx, coalesce) {
+			return nil
+		}
+		if err := p.sync(w, node); err != nil {
+			p.cfg.Log.Error("write services", "err", err, "retry", retry)
+			time.AfterFunc(retry, p.touch)
+			retry = min(2*retry, lastRetry)
+			continue
+		}
+		retry = firstRetry
+	}
+}
+
+func watchEnded(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New("run proxy: the kernel's notes about addresses ended")
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// sync compiles all objects and writes what differs.
+func (p *Proxy) sync(w *writer, node *uplinks) error {
+	begin := time.Now()
+	addrs, err := node.reconcile()
+	if err != nil {
+		return err
+	}
+	services, err := p.services.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	slices, err := p.slices.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	tables, problems := Compile(Objects{services, slices}, Facts{p.cfg.NodeName, addrs})
+	p.tell(problems)
+	_, err = w.apply(tables)
+	p.serving.Store(&counts{len(w.entries), len(w.ids.used)})
+	p.metrics.observe(time.Since(begin), w, err)
+	// What was retired is freed even when nothing changes any more.
+	if len(w.retired) > 0 {
+		time.AfterFunc(grace, p.touch)
+	}
+	return err
+}
+
+// tell logs each problem once, for as long as it stays.
+func (p *Proxy) tell(problems []Problem) {
+	now := make(map[Problem]bool, len(problems))
+	for _, problem := range problems {
+		if now[problem] = true; !p.told[problem] {
+			p.cfg.Log.Warn("object cannot be served", "object", problem.Object, "problem", problem.Message)
+		}
+	}
+	p.told = now
+}

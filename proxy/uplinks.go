@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+)
+
+// uplinker is the part of *bpf.Datapath that uplinks uses.
+type uplinker interface {
+	AttachUplink(ifindex int) error
+	DetachUplink(ifindex int) error
+	Uplinks() ([]int, error)
+}
+
+// uplinks finds the node's uplinks and keeps the uplink programs on them. An
+// uplink is an interface that is up and has a global address, besides loopback
+// and those of the pod network.
+type uplinks struct {
+	datapath uplinker
+	log      *slog.Logger
+	attached map[int]bool
+}
+
+// watch returns a channel that gets a note whenever an address or interface
+// changes; it is closed when ctx ends.
+func (u *uplinks) watch(ctx context.Context) (<-chan struct{}, error) {
+	addrs, links := make(chan netlink.AddrUpdate, 64), make(chan netlink.LinkUpdate, 64)
+	if err := netlink.AddrSubscribe(addrs, ctx.Done()); err != nil {
+		return nil, fmt.Errorf("watch addresses: %w", err)
+	}
+	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
+		return nil, fmt.Errorf("watch interfaces: %w", err)
+	}
+	notes := make(chan struct{}, 1)
+	go func() {
+		defer close(notes)
+		for {
+			ok := false
+			select {
+			case _, ok = <-addrs:
+			case _, ok = <-links:
+			}
+			if !ok {
+				return
+			}
+			select {
+			case notes <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return notes, nil
+}
+
+// reconcile attaches and detaches programs, and returns the node's addresses.
+func (u *uplinks) reconcile() ([]netip.Addr, error) {
+	found, addrs, err := nodeLinks()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, index := range found {
+		if u.attached[index] {
+			continue
+		}
+		// An interface that goes away meanwhile is told about by the kernel.
+		if err := u.datapath.AttachUplink(index); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	known, err := u.datapath.Uplinks()
+	if err != nil {
+		return nil, err
+	}
+	for _, index := range known {
+		if !slices.Contains(found, index) {
+			errs = append(errs, u.datapath.DetachUplink(index))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	u.attached = make(map[int]bool, len(found))
+	for _, index := range found {
+		u.attached[index] = true
+	}
+	return addrs, nil
+}
+
+// nodeLinks lists the uplinks and their addresses, both in order.
+func nodeLinks() ([]int, []netip.Addr, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	var found []int
+	var addrs []netip.Addr
+	for _, link := range links {
+		if !mayBeUplink(link.Attrs()) {
+			continue
+		}
+		own, err := globalAddrs(link)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(own) > 0 {
+			found, addrs = append(found, link.Attrs().Index), append(addrs, own...)
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return found, slices.Compact(addrs), nil
+}
+
+// mayBeUplink leaves out loopback and the devices of the pod network.
+func mayBeUplink(attrs *netlink.LinkAttrs) bool {
+	return attrs.Flags&net.FlagUp != 0 && attrs.Flags&net.FlagLoopback == 0 &&
+		!strings.HasPrefix(attrs.Name, "slw") && attrs.Name != "slipway0"
+}
+
+func globalAddrs(link netlink.Link) ([]netip.Addr, error) {
+	list, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		if addr = addr.Unmap(); ok && addr.IsGlobalUnicast() {
+			out = append(out, addr)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"slipway.dev/slipway/bpf"
+)
+
+// grace is how long slots and backends stay as they are after the last
+// frontend has left them: a program that has read the old range is done with
+// it within microseconds.
+const grace = 2 * time.Second
+
+// Datapath is the part of *bpf.Datapath that the writer writes.
+type Datapath interface {
+	SetFrontend(bpf.Frontend, bpf.Range) error
+	DeleteFrontend(bpf.Frontend) error
+	Frontends() (map[bpf.Frontend]bpf.Range, error)
+	SetSlots(first uint32, ids []uint32) error
+	Slots(first, count uint32) ([]uint32, error)
+	SetBackend(id uint32, b bpf.Backend) error
+	Backend(id uint32) (bpf.Backend, error)
+	SlotCapacity() uint32
+	BackendCapacity() uint32
+}
+
+// entry is a frontend as it is in the data path.
+type entry struct {
+	rng      bpf.Range
+	ids      []uint32
+	backends []bpf.Backend
+}
+
+// retired is what an update has left behind.
+type retired struct {
+	at    time.Time
+	entry entry
+}
+
+// writer keeps the data path equal to the tables. Only one goroutine may use
+// it, and only one writer a data path.
+type writer struct {
+	datapath Datapath
+	now      func() time.Time
+	entries  map[bpf.Frontend]entry
+	slots    *ranges
+	ids      *backendIDs
+	retired  []retired
+}
+
+// newWriter adopts what the data path serves already; nothing is changed.
+func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
+	w := &writer{
+		datapath: datapath, now: now, entries: map[bpf.Frontend]entry{},
+		slots: newRanges(datapath.SlotCapacity()), ids: newBackendIDs(datapath.BackendCapacity()),
+	}
+	known, err := datapath.Frontends()
+	if err != nil {
+		return nil, fmt.Errorf("adopt data path: %w", err)
+	}
+	for frontend, rng := range known {
+		e, err := w.adopt(rng)
+		if err != nil {
+			return nil, fmt.Errorf("adopt frontend %v: %w", frontend, err)
+		}
+		w.entries[frontend] = e
+	}
+	return w, nil
+}
+
+// adopt reads a range. One that overlaps another is not ours to reuse: its
+// frontend is written anew at the first apply.
+func (w *writer) adopt(rng bpf.Range) (entry, error) {
+	if rng.Count == 0 {
+		return entry{rng: rng}, nil
+	}
+	if !w.slots.reserve(rng.First, rng.Count) {
+		return entry{rng: bpf.Range{Generation: rng.Generation}, backends: []bpf.Backend{{}}}, nil
+	}
+	ids, err := w.datapath.Slots(rng.First, rng.Count)
+	if err != nil {
+		return entry{}, err
+	}
+	e := entry{rng: rng, ids: ids}
+	for _, id := range ids {
+		backend, err := w.datapath.Backend(id)
+		if err != nil {
+			return entry{}, err
+		}
+		w.ids.adopt(id, backend)
+		e.backends = append(e.backends, backend)
+	}
+	return e, nil
+}
+
+// apply brings the data path to the tables: new and changed frontends first,
+// then those that are gone. A frontend that fails keeps what it had; the
+// others go on. It returns how many frontends were changed.
+func (w *writer) apply(tables Tables) (int, error) {
+	w.collect()
+	changed := 0
+	var errs []error
+	for frontend, backends := range tables {
+		have, known := w.entries[frontend]
+		if known && slices.Equal(have.backends, backends) {
+			continue
+		}
+		if err := w.set(frontend, backends); err != nil {
+			errs = append(errs, fmt.Errorf("frontend %s port %d/%s: %w", frontend.Addr, frontend.Port, frontend.Protocol, err))
+			continue
+		}
+		changed++
+	}
+	for frontend, e := range w.entries {
+		if _, wanted := tables[frontend]; wanted {
+			continue
+		}
+		if err := w.datapath.DeleteFrontend(frontend); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(w.entries, frontend)
+		w.retire(e)
+		changed++
+	}
+	return changed, errors.Join(errs...)
+}
+
+// set writes backends, then the slots of a new range, and flips the frontend.
+func (w *writer) set(frontend bpf.Frontend, backends []bpf.Backend) error {
+	old, known := w.entries[frontend]
+	fresh := entry{backends: slices.Clone(backends), rng: bpf.Range{Generation: old.rng.Generation + 1}}
+	if err := w.fill(&fresh); err != nil {
+		w.free(fresh)
+		return err
+	}
+	if err := w.datapath.SetFrontend(frontend, fresh.rng); err != nil {
+		// Nobody has seen the new range.
+		w.free(fresh)
+		return err
+	}
+	w.entries[frontend] = fresh
+	if known {
+		w.retire(old)
+	}
+	return nil
+}
+
+func (w *writer) fill(e *entry) error {
+	if len(e.backends) == 0 {
+		return nil
+	}
+	for _, backend := range e.backends {
+		id, isNew, err := w.ids.use(backend)
+		if err != nil {
+			return fmt.Errorf("backends: %w (%d)", err, w.datapath.BackendCapacity())
+		}
+		e.ids = append(e.ids, id)
+		if !isNew {
+			continue
+		}
+		if err := w.datapath.SetBackend(id, backend); err != nil {
+			return err
+		}
+	}
+	first, err := w.slots.take(uint32(len(e.ids)))
+	if err != nil {
+		return fmt.Errorf("slots: %w (%d)", err, w.datapath.SlotCapacity())
+	}
+	e.rng.First, e.rng.Count = first, uint32(len(e.ids))
+	return w.datapath.SetSlots(first, e.ids)
+}
+
+func (w *writer) retire(e entry) {
+	if e.rng.Count > 0 {
+		w.retired = append(w.retired, retired{w.now(), e})
+	}
+}
+
+// collect frees what was retired long enough ago.
+func (w *writer) collect() {
+	for len(w.retired) > 0 && w.now().Sub(w.retired[0].at) >= grace {
+		w.free(w.retired[0].entry)
+		w.retired = w.retired[1:]
+	}
+}
+
+func (w *writer) free(e entry) {
+	if e.rng.Count > 0 {
+		w.slots.give(e.rng.First, e.rng.Count)
+	}
+	for _, id := range e.ids {
+		w.ids.release(id)
+	}
+}
