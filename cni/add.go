@@ -48,7 +48,7 @@ func (n *network) add(ctx context.Context, r socket.Request, conf types.PluginCo
 	if err != nil {
 		return nil, err
 	}
-	if err := n.attach(a, ns); err != nil {
+	if err := n.attach(ctx, a, ns); err != nil {
 		return nil, errors.Join(fmt.Errorf("attach %s: %w", key, err), n.detach(a))
 	}
 	return result(a), nil
@@ -56,7 +56,7 @@ func (n *network) add(ctx context.Context, r socket.Request, conf types.PluginCo
 
 // attach makes a planned attachment. The record comes first, and the pod can
 // send only after the data path knows it.
-func (n *network) attach(a *attachment, ns *device.Namespace) error {
+func (n *network) attach(ctx context.Context, a *attachment, ns *device.Namespace) error {
 	if err := n.store.Save(a.Record); err != nil {
 		return err
 	}
@@ -67,7 +67,10 @@ func (n *network) attach(a *attachment, ns *device.Namespace) error {
 	if err := n.connect(a); err != nil {
 		return err
 	}
-	return ns.Configure(a.pod())
+	if err := ns.Configure(a.pod()); err != nil {
+		return err
+	}
+	return n.host.WaitRunning(ctx, a.ifindex)
 }
 
 // connect does the node's part for a pod interface that exists. It changes

@@ -101,6 +101,16 @@ func (l *lab) connectUplink() {
 	})
 	// Without a route back, the outside can only answer the node itself.
 	roottest.In(l.t, l.outside, func() error { return setUp("uplink", outsideAddrs, nil) })
+	roottest.Eventually(l.t, 5*time.Second, func() (err error) {
+		roottest.In(l.t, l.node, func() error {
+			link, failed := netlink.LinkByName("uplink")
+			if failed == nil && link.Attrs().OperState != netlink.OperUp {
+				err = fmt.Errorf("uplink is %s", link.Attrs().OperState)
+			}
+			return failed
+		})
+		return err
+	})
 }
 
 // setUp gives a device of the thread's namespace addresses and default routes.
@@ -288,6 +298,9 @@ func (l *lab) podInterfaces() []string {
 	var names []string
 	roottest.In(l.t, l.node, func() error {
 		links, err := netlink.LinkList()
+		for errors.Is(err, netlink.ErrDumpInterrupted) {
+			links, err = netlink.LinkList()
+		}
 		for _, link := range links {
 			if len(link.Attrs().Name) == 11 && link.Attrs().Name[:3] == "slw" {
 				names = append(names, link.Attrs().Name)

@@ -3,6 +3,7 @@
 package cni
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -35,11 +36,20 @@ func newMetrics(registry prometheus.Registerer, usage func() []ipam.Usage) (*met
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{m.operations, m.duration, newUsageCollector(usage)} {
-		if err := registry.Register(c); err != nil {
+		if err := register(registry, c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// register lets a server take the place of an earlier one in the registry.
+func register(registry prometheus.Registerer, c prometheus.Collector) error {
+	err := registry.Register(c)
+	if errors.As(err, &prometheus.AlreadyRegisteredError{}) && registry.Unregister(c) {
+		err = registry.Register(c)
+	}
+	return err
 }
 
 func (m *metrics) observe(verb socket.Verb, failed *types.Error, took time.Duration) {

@@ -3,12 +3,14 @@
 package cni_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"slipway.dev/slipway/cni/socket"
 	"slipway.dev/slipway/internal/roottest"
 )
 
@@ -120,5 +122,32 @@ func TestRootNoMasquerade(t *testing.T) {
 		if seen := connect(t, p.ns, l.outside, addr); seen != p.addrs[i] {
 			t.Errorf("outside saw %s, want the pod address %s", seen, p.addrs[i])
 		}
+	}
+}
+
+func TestRootSingleStack(t *testing.T) {
+	for _, cidr := range []string{"10.244.1.0/24", "fd00:244:1::/64"} {
+		t.Run(cidr, func(t *testing.T) {
+			l := newLab(t)
+			l.cfg.PodCIDRs, l.cfg.ClusterCIDRs = prefixes(cidr), nil
+			l.start()
+			a, b := l.newPod("a"), l.newPod("b")
+			// Some runtimes turn IPv6 off in the pod.
+			for _, p := range []*pod{a, b} {
+				roottest.In(t, p.ns, func() error {
+					return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
+				})
+				if err := l.add(p); err != nil || len(p.addrs) != 1 {
+					t.Fatalf("add: %v, addresses %v", err, p.addrs)
+				}
+			}
+			connect(t, a.ns, b.ns, b.addrs[0])
+			connect(t, l.node, b.ns, b.addrs[0])
+			l.restart()
+			connect(t, a.ns, b.ns, b.addrs[0])
+			if _, err := l.call(l.request(socket.Check, a)); err != nil {
+				t.Errorf("check: %v", err)
+			}
+		})
 	}
 }

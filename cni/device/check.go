@@ -56,7 +56,7 @@ func checkInside(handle *netlink.Handle, pod Pod) error {
 	if err := checkLink(link, pod.PodName, pod.PodMAC); err != nil {
 		return err
 	}
-	addrs, err := handle.AddrList(link, netlink.FAMILY_ALL)
+	addrs, err := list(func() ([]netlink.Addr, error) { return handle.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -96,8 +96,10 @@ func checkLink(link netlink.Link, name string, mac net.HardwareAddr) error {
 
 func checkRoute(handle *netlink.Handle, want netlink.Route) error {
 	addr, _ := netip.AddrFromSlice(want.Dst.IP)
-	routes, err := handle.RouteListFiltered(family(addr),
-		&netlink.Route{LinkIndex: want.LinkIndex, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	routes, err := list(func() ([]netlink.Route, error) {
+		return handle.RouteListFiltered(family(addr),
+			&netlink.Route{LinkIndex: want.LinkIndex, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
@@ -114,7 +116,7 @@ func checkRoute(handle *netlink.Handle, want netlink.Route) error {
 }
 
 func checkNeighbour(handle *netlink.Handle, want netlink.Neigh) error {
-	neighs, err := handle.NeighList(want.LinkIndex, want.Family)
+	neighs, err := list(func() ([]netlink.Neigh, error) { return handle.NeighList(want.LinkIndex, want.Family) })
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)
 	}

@@ -84,7 +84,7 @@ func isGateway(link netlink.Link) bool {
 }
 
 func (h *Host) setGatewayAddrs(link netlink.Link, addrs []netip.Addr) error {
-	have, err := h.handle.AddrList(link, netlink.FAMILY_ALL)
+	have, err := list(func() ([]netlink.Addr, error) { return h.handle.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -147,9 +147,11 @@ func (h *Host) setUnreachable(cidrs []netip.Prefix) error {
 func (h *Host) unreachable() ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := h.handle.RouteListFiltered(family,
-			&netlink.Route{Protocol: routeProtocol, Type: unix.RTN_UNREACHABLE, Table: unix.RT_TABLE_MAIN},
-			netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_TABLE)
+		routes, err := list(func() ([]netlink.Route, error) {
+			return h.handle.RouteListFiltered(family,
+				&netlink.Route{Protocol: routeProtocol, Type: unix.RTN_UNREACHABLE, Table: unix.RT_TABLE_MAIN},
+				netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("list unreachable routes: %w", err)
 		}

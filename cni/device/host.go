@@ -86,7 +86,9 @@ func (h *Host) UplinkMTU() (int, error) {
 	mtu := 0
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		// A nil Dst in the filter means the default route.
-		routes, err := h.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+		routes, err := list(func() ([]netlink.Route, error) {
+			return h.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return 0, fmt.Errorf("list default routes: %w", err)
 		}
@@ -120,6 +122,21 @@ func linkIndexes(routes []netlink.Route) []int {
 		}
 	}
 	return indexes
+}
+
+// listTries bounds how often a list is asked for.
+const listTries = 20
+
+// list asks for a list until it did not change while the kernel sent it.
+func list[T any](ask func() ([]T, error)) ([]T, error) {
+	var all []T
+	var err error
+	for range listTries {
+		if all, err = ask(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }
 
 func isNotFound(err error) bool {

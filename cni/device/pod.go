@@ -3,10 +3,12 @@
 package device
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -96,6 +98,28 @@ func hostRoute(ifindex int, addr netip.Addr) netlink.Route {
 	}
 }
 
+// WaitRunning waits until the node's end sends packets. The kernel makes it
+// ready some time after the other end came up, and drops what is sent before;
+// since Linux 6.8 to ask is enough to make it ready.
+func (h *Host) WaitRunning(ctx context.Context, ifindex int) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		link, err := h.handle.LinkByIndex(ifindex)
+		if err != nil {
+			return fmt.Errorf("wait for interface %d: %w", ifindex, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s, which is %s: %w", link.Attrs().Name, link.Attrs().OperState, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
 // Delete removes a pod interface, and so both ends, their routes and
 // neighbours. It is done when there is none.
 func (h *Host) Delete(hostName string) error {
@@ -111,7 +135,7 @@ func (h *Host) Delete(hostName string) error {
 
 // Pods returns the pod interfaces of the node: the index of each by name.
 func (h *Host) Pods() (map[string]int, error) {
-	links, err := h.handle.LinkList()
+	links, err := list(h.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
