@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -100,16 +101,14 @@ func gateways(cidrs []netip.Prefix) []netip.Addr {
 func (a *Agent) WaitNetwork(ctx context.Context) ([]netip.Addr, error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	last := cni.ErrNotReady
 	for {
-		if n := a.network.Load(); n != nil {
-			if last = n.server.Ready(); last == nil {
-				return n.gateways, nil
-			}
+		// A node whose pod addresses are all in use serves, too.
+		if n := a.network.Load(); n != nil && !errors.Is(n.server.Ready(), cni.ErrNotReady) {
+			return n.gateways, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the pod network: %w (last: %w)", context.Cause(ctx), last)
+			return nil, fmt.Errorf("wait for the pod network: %w", context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
