@@ -126,6 +126,8 @@ func (c Config) configuration() (*kubeletconfig.KubeletConfiguration, error) {
 	conf.VolumePluginDir = c.RootDir + "/volume-plugins"
 	conf.EvictionHard = eviction.DefaultEvictionHard
 	conf.SerializeImagePulls = false
+	// Their only rule guards against what kube-proxy does to loopback.
+	conf.MakeIPTablesUtilChains = false
 	conf.EnableDebuggingHandlers, conf.EnableProfilingHandler = true, false
 	// How long a watched ConfigMap or Secret may lag is bounded by the sync.
 	conf.SyncFrequency = metav1.Duration{Duration: time.Minute}

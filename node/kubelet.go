@@ -15,8 +15,8 @@ import (
 func (c *cluster) runKubelet(ctx context.Context) error {
 	pki := c.cfg.certificates()
 	return kubelet.Run(ctx, kubelet.Config{
-		NodeName: c.cfg.NodeName,
-		NodeIPs:  c.cfg.NodeIPs,
+		NodeName:      c.cfg.NodeName,
+		NodeIPs:       c.cfg.NodeIPs,
 		RootDir:       c.cfg.kubeletDir(),
 		Kubeconfig:    pki.Path("kubelet.kubeconfig"),
 		RuntimeSocket: c.cfg.containerd().Socket(),

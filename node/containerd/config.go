@@ -81,6 +81,7 @@ oom_score = 0
       runtime_path = {{printf "%q" .Shim}}
       [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
         SystemdCgroup = false
+        Root = {{printf "%q" .RuncRoot}}
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = [{{printf "%q" .BinDir}}]
     conf_dir = {{printf "%q" .CNIConfDir}}
@@ -92,8 +93,8 @@ func (c Config) render() ([]byte, error) {
 	var out bytes.Buffer
 	err := daemonConfig.Execute(&out, struct {
 		Config
-		TTRPC, Shim string
-	}{c, c.Socket() + ".ttrpc", filepath.Join(c.BinDir, "containerd-shim-runc-v2")})
+		TTRPC, Shim, RuncRoot string
+	}{c, c.Socket() + ".ttrpc", filepath.Join(c.BinDir, "containerd-shim-runc-v2"), filepath.Join(c.State, "runc")})
 	if err != nil {
 		return nil, fmt.Errorf("render containerd configuration: %w", err)
 	}
