@@ -39,6 +39,8 @@ var importRules = []struct {
 	{from: []string{"ingress"}, never: notDataPlane("proxy", "cni", "csi")},
 	{from: controlPlane, never: []string{"node", "cmd", "bpf", "proxy", "cni", "csi", "ingress"}},
 	{from: []string{"node"}, never: []string{"cmd"}},
+	// The data plane alone, for clusters that people already have.
+	{from: []string{"node/agent", "cmd/slipway-agent"}, never: append([]string{upstream}, controlPlane...)},
 	// The CNI executable runs for every pod: it must start in no time.
 	{from: []string{"cmd/slipway-cni"}, never: append(notDataPlane("proxy", "csi", "ingress"),
 		"k8s.io", "google.golang.org/grpc", "github.com/cilium/ebpf")},
