@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slipway.dev/slipway/bpf"
+)
+
+var node = Facts{NodeName: "n1", NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+
+func service(change func(*corev1.Service)) *corev1.Service {
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: "10.96.0.5", ClusterIPs: []string{"10.96.0.5"},
+			Ports: []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}},
+		},
+	}
+	if change != nil {
+		change(s)
+	}
+	return s
+}
+
+// ep is an endpoint: address, node and conditions in short.
+type ep struct {
+	addr, node                  string
+	ready, serving, terminating bool
+}
+
+func slice(family discoveryv1.AddressType, eps ...ep) *discoveryv1.EndpointSlice {
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "a", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+		AddressType: family,
+		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
+	}
+	for _, e := range eps {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{e.addr}, NodeName: &e.node,
+			Conditions: discoveryv1.EndpointConditions{Ready: &e.ready, Serving: &e.serving, Terminating: &e.terminating},
+		})
+	}
+	return s
+}
+
+func up(addr, node string) ep { return ep{addr, node, true, true, false} }
+
+// text writes tables as "FRONTEND/SCOPE -> BACKEND…", sorted.
+func text(tables Tables) []string {
+	var out []string
+	for f, backends := range tables {
+		line := fmt.Sprintf("%s %s/%d ->", netip.AddrPortFrom(f.Addr, f.Port), f.Protocol, f.Scope)
+		for _, b := range backends {
+			line += fmt.Sprintf(" %s(%d)", netip.AddrPortFrom(b.Addr, b.Port), b.Flags)
+		}
+		out = append(out, line)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestCompile(t *testing.T) {
+	local := corev1.ServiceInternalTrafficPolicyLocal
+	v4 := discoveryv1.AddressTypeIPv4
+	for name, tt := range map[string]struct {
+		service *corev1.Service
+		slices  []*discoveryv1.EndpointSlice
+		want    []string
+	}{
+		"cluster IP": {
+			service(nil), []*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)"},
+		},
+		"endpoint of the host network": {
+			service(nil), []*discoveryv1.EndpointSlice{slice(v4, up("192.0.2.1", "n1"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 192.0.2.1:8080(2)"},
+		},
+		"no endpoints": {service(nil), nil, []string{"10.96.0.5:80 TCP/0 ->"}},
+		"not ready":    {service(nil), []*discoveryv1.EndpointSlice{slice(v4, ep{"10.244.0.7", "n1", false, false, false})}, []string{"10.96.0.5:80 TCP/0 ->"}},
+		"terminating only when none is ready": {
+			service(nil), []*discoveryv1.EndpointSlice{slice(v4, ep{"10.244.0.7", "n1", false, true, true})},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)"},
+		},
+		"terminating beside a ready one": {
+			service(nil), []*discoveryv1.EndpointSlice{slice(v4, ep{"10.244.0.7", "n1", false, true, true}, up("10.244.0.8", "n1"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.8:8080(1)"},
+		},
+		"dual-stack": {
+			service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.5", "fd00:96::5"} }),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1")), slice(discoveryv1.AddressTypeIPv6, up("fd00:244::7", "n1"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)", "[fd00:96::5]:80 TCP/0 -> [fd00:244::7]:8080(1)"},
+		},
+		"node port": {
+			service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30080 }),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"))},
+			[]string{
+				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)", "127.0.0.1:30080 TCP/0 -> 10.244.0.7:8080(1)",
+				"192.0.2.1:30080 TCP/0 -> 10.244.0.7:8080(1)", "192.0.2.1:30080 TCP/1 -> 10.244.0.7:8080(1)",
+				"[2001:db8::1]:30080 TCP/0 ->", "[2001:db8::1]:30080 TCP/1 ->",
+			},
+		},
+		"external policy Local": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs, s.Spec.ExternalTrafficPolicy = []string{"198.51.100.1"}, corev1.ServiceExternalTrafficPolicyLocal
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
+			[]string{
+				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)",
+				"198.51.100.1:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)",
+				"198.51.100.1:80 TCP/1 -> 10.244.0.7:8080(1)",
+			},
+		},
+		"internal policy Local": {
+			service(func(s *corev1.Service) { s.Spec.InternalTrafficPolicy = &local }),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)"},
+		},
+		"load balancer, VIP and proxy mode": {
+			service(func(s *corev1.Service) {
+				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{
+					{IP: "198.51.100.2"}, {IP: "198.51.100.3", IPMode: new(corev1.LoadBalancerIPModeProxy)}, {Hostname: "x"},
+				}
+			}),
+			nil, []string{"10.96.0.5:80 TCP/0 ->", "198.51.100.2:80 TCP/0 ->", "198.51.100.2:80 TCP/1 ->"},
+		},
+		"headless":      {service(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }), nil, nil},
+		"external name": {service(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, nil},
+		"another proxy": {service(func(s *corev1.Service) { s.Labels = map[string]string{serviceProxyName: "x"} }), nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tables, problems := Compile(Objects{[]*corev1.Service{tt.service}, tt.slices}, node)
+			if len(problems) > 0 {
+				t.Errorf("problems: %v", problems)
+			}
+			if diff := cmp.Diff(tt.want, text(tables)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestCompileTellsProblems(t *testing.T) {
+	good := service(func(s *corev1.Service) { s.Name, s.Spec.ClusterIPs = "good", []string{"10.96.0.9"} })
+	for name, tt := range map[string]struct {
+		service *corev1.Service
+		slice   *discoveryv1.EndpointSlice
+		want    string
+	}{
+		"SCTP": {service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }), nil,
+			"Service a/web: spec.ports[0].protocol SCTP: only TCP and UDP are served"},
+		"port 0": {service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 0 }), nil, "spec.ports[0].port 0: expected 1 to 65535"},
+		"no address": {service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"x"} }), nil,
+			`spec.externalIPs[0] "x": expected an IP address`},
+		"wrong family": {service(nil), slice(discoveryv1.AddressTypeIPv4, up("fd00::1", "n1")),
+			`EndpointSlice a/web-1: endpoints[0].addresses[0] "fd00::1": expected an address of type IPv4`},
+		"address of another Service": {service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.9"} }), nil,
+			"belongs to Service a/good already"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects := Objects{Services: []*corev1.Service{tt.service, good}}
+			if tt.slice != nil {
+				objects.Slices = append(objects.Slices, tt.slice)
+			}
+			tables, problems := Compile(objects, node)
+			if len(problems) != 1 || !strings.Contains(problems[0].Error(), tt.want) {
+				t.Errorf("got %v, expected %q", problems, tt.want)
+			}
+			if _, ok := tables[bpf.Frontend{Addr: netip.MustParseAddr("10.96.0.9"), Port: 80, Protocol: bpf.ProtocolTCP}]; !ok {
+				t.Error("the other Service is not served")
+			}
+		})
+	}
+}
+
+func FuzzCompile(f *testing.F) {
+	f.Add("10.96.0.5", "10.244.0.7", "IPv4", int32(80), int32(8080))
+	f.Add("x", "", "FQDN", int32(-1), int32(70000))
+	f.Fuzz(func(t *testing.T, clusterIP, endpoint, family string, port, target int32) {
+		s := service(func(s *corev1.Service) { s.Spec.ClusterIPs, s.Spec.Ports[0].Port = []string{clusterIP}, port })
+		e := slice(discoveryv1.AddressType(family), up(endpoint, "n1"))
+		e.Ports[0].Port = &target
+		tables, _ := Compile(Objects{[]*corev1.Service{s}, []*discoveryv1.EndpointSlice{e}}, node)
+		for f, backends := range tables {
+			if !f.Addr.IsValid() || f.Port == 0 {
+				t.Errorf("frontend %v makes no sense", f)
+			}
+			for _, b := range backends {
+				if b.Addr.Is4() != f.Addr.Is4() || b.Port == 0 {
+					t.Errorf("backend %v of %v makes no sense", b, f)
+				}
+			}
+		}
+	})
+}
