@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-// go:build ignore
+//go:build ignore
 
 /* Traffic from a pod, at the host end of its veth pair: no source address but
  * the pod's own leaves it; replies of a NodePort connection get the service

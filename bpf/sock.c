@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-// go:build ignore
+//go:build ignore
 
 /* Translation of service addresses at sockets: a connection (TCP, connected
  * UDP) or a datagram (UDP) to a service address goes to a backend, and the

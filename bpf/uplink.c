@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-// go:build ignore
+//go:build ignore
 
 /* Traffic between other hosts and this node, at its uplinks: connections to a
  * NodePort, external or load-balancer address get a backend of this node, and
