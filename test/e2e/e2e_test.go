@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e runs whole clusters on this machine with the real binary, in
+// the default directories, and looks at them as a user does: with slipway and
+// kubectl, from pods, from the host, and from outside. It has tests only. They
+// skip on a machine that has a cluster, and leave the machine as it was.
+package e2e
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/test/machine"
+)
+
+// TestRootCluster brings up one cluster for all its subtests. Each of them
+// can run alone; those that stop the cluster start it again.
+func TestRootCluster(t *testing.T) {
+	c := newCluster(t)
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *cluster)
+	}{
+		{"UpTwice", testUpTwice},
+		{"Kubectl", testKubectl},
+		{"OlderKubectl", testOlderKubectl},
+		{"Services", testServices},
+		{"PodNetwork", testPodNetwork},
+		{"Volumes", testVolumes},
+		{"Ingress", testIngress},
+		{"NoServiceRules", testNoServiceRules},
+		{"Kill9", testKill9},
+		{"UpAfterDown", testUpAfterDown},
+		{"UpAfterCrash", testUpAfterCrash},
+		{"UpAfterReboot", testUpAfterReboot},
+	} {
+		begin := time.Now()
+		t.Run(test.name, func(t *testing.T) {
+			t.Cleanup(func() {
+				if t.Failed() {
+					dump(t, c)
+				}
+			})
+			test.run(t, c)
+		})
+		t.Logf("%s took %.1f s", test.name, time.Since(begin).Seconds())
+	}
+	t.Run("Purge", func(t *testing.T) { testPurge(t, c) })
+}
+
+// newCluster starts a cluster with the application on it. It is gone when the
+// test ends, however that ends.
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{slipway: binary(t), before: snapshot(t)}
+	c.app = buildApp(t)
+	serving := false
+	t.Cleanup(func() {
+		if !serving {
+			dump(t, c)
+		}
+		if exists(dataDir) || exists(runDir) || exists(kubeconfig) {
+			c.down(t, "--purge")
+		}
+	})
+	r := c.up(t)
+	t.Logf("up took %.1f s:\n%s", r.took.Seconds(), r.stdout)
+	c.node = c.get(t, "nodes", "{.items[0].metadata.name}")
+	c.nodeIPs = c.addresses(t, "node/"+c.node, `{.status.addresses[?(@.type=="InternalIP")].address}`)
+	c.loadImage(t)
+	c.kubectl(t, "apply", "-f", "testdata/base.yaml")
+	begin := time.Now()
+	c.waitBase(t)
+	serving = true
+	t.Logf("the application serves after %.1f s more", time.Since(begin).Seconds())
+	return c
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// testPurge takes the cluster down for good and compares the machine with
+// what it was.
+func testPurge(t *testing.T, c *cluster) {
+	c.down(t, "--purge")
+	wantMachine(t, c.before)
+}
+
+// wantMachine fails the test when the machine differs from a state. The
+// kernel frees some objects a moment after they are let go.
+func wantMachine(t testing.TB, want machine.State) {
+	t.Helper()
+	within(t, 10*time.Second, func() error {
+		if diff := machine.Diff(want, only(snapshot(t), want)); len(diff) > 0 {
+			return errors.New("the machine is not as it was:\n" + strings.Join(diff, "\n"))
+		}
+		return nil
+	})
+}
+
+// only returns the kinds of a state that another has.
+func only(state, like machine.State) machine.State {
+	out := machine.State{}
+	for kind := range like {
+		out[kind] = state[kind]
+	}
+	return out
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/internal/version"
+	"slipway.dev/slipway/test/machine"
+)
+
+// badInput is a start that cannot work.
+type badInput struct {
+	name string
+	// prepare changes the command or the machine.
+	prepare func(*testing.T, *exec.Cmd, directories)
+	args    []string
+	// want are words that tell what is wrong, and what to do.
+	want []string
+}
+
+// directories are those of a node that is never started.
+type directories struct{ data, run string }
+
+var badInputs = []badInput{
+	{"unknown flag", nil, []string{"--no-such-flag"}, []string{"--no-such-flag", "--help"}},
+	{"unknown argument", nil, []string{"now"}, []string{`"now"`, "--help"}},
+	{"value of a flag", nil, []string{"--pod-cidr=10.0.0.0"}, []string{"--pod-cidr", "expected a range like"}},
+	{
+		"overlapping ranges", nil, []string{"--pod-cidr=10.96.0.0/12", "--service-cidr=10.97.0.0/16"},
+		[]string{"--pod-cidr 10.96.0.0/12 overlaps --service-cidr 10.97.0.0/16", "choose ranges that do not"},
+	},
+	{"API port taken", listenOn("6443"), nil, []string{"6443", "already in use by e2e.test", "--api-port"}},
+	{"ingress port taken", listenOn("80"), nil, []string{"port 80 ", "already in use by e2e.test", "--ingress-http-port"}},
+	{"data of another version", otherVersion, nil, []string{"layout 99", "v99.0.0", "down --purge"}},
+	{"damaged data", damagedVersion, nil, []string{"version.json", "down --purge"}},
+	{"not root", asNobody, nil, []string{"root", "sudo"}},
+	{"no runc", withoutRunc, nil, []string{"runc", "apt-get install runc"}},
+	{"small disk", onSmallDisk, nil, []string{"MiB free", "needed", "--data-dir"}},
+	{"no cgroup v2", withoutCgroup2, nil, []string{"cgroup v2 is not mounted", "mount -t cgroup2"}},
+}
+
+// TestRootBadInput finds one clear line for each thing that is wrong, and a
+// machine on which nothing was left.
+func TestRootBadInput(t *testing.T) {
+	s := binary(t)
+	for _, bad := range badInputs {
+		for _, detach := range []string{"--detach=false", "--detach"} {
+			t.Run(bad.name+" "+detach, func(t *testing.T) { s.refuses(t, bad, detach) })
+		}
+	}
+}
+
+func (s slipway) refuses(t *testing.T, bad badInput, detach string) {
+	base := t.TempDir()
+	dirs := directories{filepath.Join(base, "data"), filepath.Join(base, "run")}
+	cmd := exec.Command(s.path, append([]string{
+		"up", detach, "--data-dir=" + dirs.data, "--run-dir=" + dirs.run, "--kubeconfig=" + filepath.Join(base, "kubeconfig"),
+	}, bad.args...)...)
+	cmd.Env = s.env
+	if bad.prepare != nil {
+		bad.prepare(t, cmd, dirs)
+	}
+	before, files := snapshot(t), list(t, base)
+	r := s.start(t, 30*time.Second, cmd)
+	if r.status == 0 {
+		t.Errorf("status 0:\n%s%s", r.stdout, r.stderr)
+	}
+	text := strings.TrimSuffix(r.stderr, "\n")
+	if text == "" || strings.Contains(text, "\n") {
+		t.Errorf("expected one line of text, got:\n%s", r.stderr)
+	}
+	for _, want := range bad.want {
+		if !strings.Contains(text, want) {
+			t.Errorf("expected %q in: %s", want, text)
+		}
+	}
+	for _, line := range machine.Diff(before, snapshot(t)) {
+		t.Error(line)
+	}
+	for _, path := range list(t, base) {
+		if !slices.Contains(files, path) {
+			t.Errorf("left behind: %s", path)
+		}
+	}
+}
+
+// list names what is below a directory.
+func list(t *testing.T, base string) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(base, func(path string, _ os.DirEntry, err error) error {
+		out = append(out, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// listenOn has this process take a port.
+func listenOn(port string) func(*testing.T, *exec.Cmd, directories) {
+	return func(t *testing.T, _ *exec.Cmd, _ directories) {
+		listener, err := net.Listen("tcp", ":"+port)
+		if err != nil {
+			t.Skipf("port %s of this machine is in use: %v", port, err)
+		}
+		t.Cleanup(func() { listener.Close() })
+	}
+}
+
+func otherVersion(t *testing.T, _ *exec.Cmd, dirs directories) {
+	writeVersion(t, dirs, `{"data":99,"slipway":"v99.0.0","kubernetes":"`+version.Kubernetes+`"}`)
+}
+
+func damagedVersion(t *testing.T, _ *exec.Cmd, dirs directories) { writeVersion(t, dirs, `{"data":`) }
+
+func writeVersion(t *testing.T, dirs directories, content string) {
+	t.Helper()
+	if err := os.Mkdir(dirs.data, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dirs.data, "version.json"), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asNobody runs a copy of the binary that everybody can reach, as a user
+// without rights.
+func asNobody(t *testing.T, cmd *exec.Cmd, _ directories) {
+	dir, err := os.MkdirTemp("", "e2e-nobody-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "program")
+	if err := copyFile(path, cmd.Path); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path, cmd.Dir = path, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// withoutRunc gives the command a PATH with everything but runc.
+func withoutRunc(t *testing.T, cmd *exec.Cmd, _ directories) {
+	bin := t.TempDir()
+	for _, name := range []string{"mount", "mkfs.ext4", "ss", "ip", "nft"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd.Env = append(cmd.Env, "PATH="+bin)
+}
+
+// onSmallDisk has the data directory on a file system of 64 MiB.
+func onSmallDisk(t *testing.T, cmd *exec.Cmd, _ directories) {
+	small := t.TempDir()
+	if err := syscall.Mount("small", small, "tmpfs", 0, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(small, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	cmd.Args = append(cmd.Args, "--data-dir="+filepath.Join(small, "data"))
+}
+
+// withoutCgroup2 runs the command where cgroup v2 is not mounted.
+func withoutCgroup2(t *testing.T, cmd *exec.Cmd, _ directories) {
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip("unshare is not installed")
+	}
+	// On the hybrid layout only the second is cgroup v2.
+	script := `umount -l /sys/fs/cgroup/unified 2>/dev/null || umount -l /sys/fs/cgroup; exec "$@"`
+	cmd.Path = unshare
+	cmd.Args = append([]string{unshare, "--mount", "--propagation=private", "sh", "-c", script, "sh"}, cmd.Args...)
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/test/e2e/talk"
+	"slipway.dev/slipway/test/machine"
+)
+
+// mark writes something that must outlive what comes: a file in the volume
+// and an object. It returns the check that both are there and that the
+// application serves.
+func (c *cluster) mark(t *testing.T) func() {
+	t.Helper()
+	text := t.Name()
+	c.mustExec(t, c.pods(t, "keeper")[0], "write", "/data/mark", text)
+	c.kubectl(t, "create", "configmap", "mark", "--from-literal=text="+text)
+	volume := c.get(t, "pvc/kept", "{.spec.volumeName}")
+	return func() {
+		t.Helper()
+		c.waitBase(t)
+		if got := c.get(t, "configmap/mark", "{.data.text}"); got != text {
+			t.Errorf("the ConfigMap says %q, expected %q", got, text)
+		}
+		if got := c.get(t, "pvc/kept", "{.status.phase} {.spec.volumeName}"); got != "Bound "+volume {
+			t.Errorf("the claim is %s, expected Bound %s", got, volume)
+		}
+		if got := c.mustExec(t, c.pods(t, "keeper")[0], "read", "/data/mark"); got != text {
+			t.Errorf("the volume holds %q, expected %q", got, text)
+		}
+		all := targets(c.serviceIPs(t, "echo"), 80, 9000)
+		wantAll(t, c.ask(t, "client", enough, all...))
+		wantAll(t, talk.Ask(all, enough))
+		c.kubectl(t, "delete", "configmap", "mark")
+	}
+}
+
+func testUpAfterDown(t *testing.T, c *cluster) {
+	check := c.mark(t)
+	c.down(t)
+	wantMachine(t, c.before.Without(machine.Files))
+	if r := c.run(t, 30*time.Second, "status"); r.status == 0 || !strings.Contains(r.stdout, "not running") {
+		t.Errorf("status after down: %d\n%s", r.status, r.stdout)
+	}
+	c.down(t)
+	c.upAgain(t)
+	check()
+}
+
+func (c *cluster) upAgain(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	c.up(t)
+	ready := time.Since(begin)
+	c.waitBase(t)
+	t.Logf("up took %.1f s, the application %.1f s more", ready.Seconds(), (time.Since(begin) - ready).Seconds())
+}
+
+// testUpAfterCrash kills the two processes of a node at once; containers stay.
+func testUpAfterCrash(t *testing.T, c *cluster) {
+	check := c.mark(t)
+	before := c.podFacts(t)
+	containerd := c.pid(t, "containerd")
+	kill9(t, c.pid(t, "slipway"))
+	kill9(t, containerd)
+	c.upAgain(t)
+	check()
+	if after := c.podFacts(t); after != before {
+		t.Errorf("pods were\n%s\nand are\n%s", before, after)
+	}
+}
+
+// testUpAfterReboot takes away what a reboot would: all processes, mounts,
+// devices, cgroups, pinned objects and /run.
+func testUpAfterReboot(t *testing.T, c *cluster) {
+	check := c.mark(t)
+	kill9(t, c.pid(t, "slipway"))
+	reboot(t, c)
+	c.upAgain(t)
+	check()
+}
