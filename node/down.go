@@ -28,8 +28,8 @@ type DownOptions struct {
 // this machine; the data stays unless the options say otherwise. It works
 // the same after a crash, and on what an earlier Down has left.
 func Down(ctx context.Context, cfg Config, opts DownOptions, steps *Steps) error {
-	if os.Geteuid() != 0 {
-		return errors.New("down needs root: run it with sudo")
+	if err := RequireRoot("down"); err != nil {
+		return err
 	}
 	tasks := []struct {
 		step string

@@ -50,6 +50,14 @@ func CheckMachine() []Check {
 	return append(checks, checkKernel()...)
 }
 
+// RequireRoot returns an error when this process is not root's.
+func RequireRoot(command string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s needs root: run it with sudo", command)
+	}
+	return nil
+}
+
 func checkRoot() Check {
 	if os.Geteuid() != 0 {
 		return Check{Name: "user", Says: "not root", Do: "run it with sudo"}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -70,6 +71,8 @@ func Up(ctx context.Context, cfg Config, steps *Steps, log *slog.Logger) error {
 	err = c.start(ctx)
 	if err == nil {
 		steps.Show(Progress{Ready: true, Took: time.Since(begin)})
+		// What only the start has needed goes back to the machine.
+		debug.FreeOSMemory()
 		<-ctx.Done()
 	}
 	switch {

@@ -18,6 +18,9 @@ func imagesCommand(cfg *node.Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "images",
 		Short: "Load and list the container images of this node",
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return node.RequireRoot("images")
+		},
 	}
 	cmd.AddCommand(imagesLoadCommand(cfg), imagesListCommand(cfg))
 	return cmd

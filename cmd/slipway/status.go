@@ -19,6 +19,9 @@ func statusCommand(cfg *node.Config) *cobra.Command {
 exit status is 0 when all of them do their work.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := node.RequireRoot("status"); err != nil {
+				return err
+			}
 			return printChecks(cmd.OutOrStdout(), node.Status(cmd.Context(), *cfg))
 		},
 	}

@@ -46,6 +46,9 @@ and volumes; the next "slipway up" adopts them.`,
   slipway up --pod-cidr 172.20.0.0/16 --service-cidr 172.21.0.0/16`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := node.RequireRoot("up"); err != nil {
+				return err
+			}
 			full, err := cfg.Complete()
 			if err != nil {
 				return err
