@@ -52,6 +52,10 @@ type Config struct {
 	// ClusterCIDRs are those of all pods of the cluster: packets to them
 	// keep the pod's address. Empty means PodCIDRs.
 	ClusterCIDRs []netip.Prefix
+	// NodeAddrs are the addresses that pods know the node by, at most one of
+	// each family: the node speaks to pods from them. Empty means from its
+	// addresses in the pod CIDRs.
+	NodeAddrs []netip.Addr
 	// Socket is where slipway-cni finds the server; empty means
 	// socket.DefaultPath.
 	Socket string

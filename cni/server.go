@@ -67,6 +67,7 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	defer host.Close()
+	host.Sources = s.cfg.NodeAddrs
 	n, err := newNetwork(s.cfg, host)
 	if err != nil {
 		return err

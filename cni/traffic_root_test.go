@@ -151,3 +151,15 @@ func TestRootSingleStack(t *testing.T) {
 		})
 	}
 }
+
+func TestRootHostSpeaksFromItsOwnAddress(t *testing.T) {
+	l := newLab(t)
+	l.cfg.NodeAddrs = nodeAddrs
+	l.start()
+	p := l.addPod("a")
+	for i, addr := range p.addrs {
+		if seen := connect(t, l.node, p.ns, addr); seen != nodeAddrs[i] {
+			t.Errorf("pod saw %s, want the node's address %s", seen, nodeAddrs[i])
+		}
+	}
+}

@@ -39,7 +39,7 @@ func (c *cluster) startData(ctx context.Context) error {
 	if err := c.startDNS(ctx, client, gateways); err != nil {
 		return err
 	}
-	if _, err := waitNode(ctx, client, c.cfg.NodeName, isReady); err != nil {
+	if _, err := waitNode(ctx, client, c.cfg.NodeName, isReadySince(c.begin)); err != nil {
 		return err
 	}
 	c.steps.Show(Progress{Step: "node Ready", Took: time.Since(c.begin)})

@@ -69,11 +69,18 @@ func isReady(node *corev1.Node) error {
 	return errors.New("the kubelet has not reported yet")
 }
 
-func hasPodCIDRs(node *corev1.Node) error {
-	if len(node.Spec.PodCIDRs) == 0 {
-		return errors.New("no pod CIDR assigned yet")
+// isReadySince is isReady for a node whose kubelet has reported after begin:
+// what an earlier one has left behind does not count.
+func isReadySince(begin time.Time) func(*corev1.Node) error {
+	return func(node *corev1.Node) error {
+		for _, cond := range node.Status.Conditions {
+			// The API has whole seconds.
+			if cond.Type == corev1.NodeReady && cond.LastHeartbeatTime.Time.Before(begin.Truncate(time.Second)) {
+				return errors.New("the kubelet has not reported since the start")
+			}
+		}
+		return isReady(node)
 	}
-	return nil
 }
 
 func checkAPI(client kubernetes.Interface) probe {

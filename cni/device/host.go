@@ -39,6 +39,11 @@ const defaultMTU = 1500
 type Host struct {
 	ns     netns.NsHandle
 	handle *netlink.Handle
+	// Sources are addresses of the node: it speaks to pods from the first of
+	// their family, and from the gateway where there is none. A socket of the
+	// node that is bound to no address then answers from the one that pods
+	// know the node by.
+	Sources []netip.Addr
 }
 
 // OpenHost opens the namespace at a path, or that of this process if path is

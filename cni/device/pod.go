@@ -70,10 +70,11 @@ func (h *Host) Connect(ifindex int, pod Pod) error {
 		}
 		route := hostRoute(ifindex, addr)
 		// Of several addresses the node speaks to pods from this one.
-		route.Src = pod.Gateways[i].AsSlice()
+		route.Src = h.source(pod.Gateways[i]).AsSlice()
 		err := h.handle.RouteReplace(&route)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL) {
-			// The pod is from a CIDR that the node had before.
+			// The pod is from a CIDR that the node had before, or the node's
+			// address has changed.
 			route.Src = nil
 			err = h.handle.RouteReplace(&route)
 		}
@@ -82,6 +83,15 @@ func (h *Host) Connect(ifindex int, pod Pod) error {
 		}
 	}
 	return nil
+}
+
+func (h *Host) source(gateway netip.Addr) netip.Addr {
+	for _, addr := range h.Sources {
+		if addr.Is4() == gateway.Is4() {
+			return addr
+		}
+	}
+	return gateway
 }
 
 func permanent(ifindex int, addr netip.Addr, mac net.HardwareAddr) netlink.Neigh {

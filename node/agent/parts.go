@@ -43,6 +43,7 @@ func (a *Agent) runNetwork(ctx context.Context) error {
 	server, err := cni.New(cni.Config{
 		PodCIDRs:     cidrs,
 		ClusterCIDRs: a.cfg.ClusterCIDRs,
+		NodeAddrs:    a.cfg.NodeIPs,
 		Socket:       a.cfg.CNISocket,
 		StateDir:     a.cfg.CNIState,
 		ConfDir:      a.cfg.CNIConf,
