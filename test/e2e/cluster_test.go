@@ -176,6 +176,22 @@ func (c *cluster) waitBase(t testing.TB) {
 	c.kubectl(t, "wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
 }
 
+// ready makes sure that the cluster is up and pods can be worked with,
+// whatever an earlier test has left.
+func (c *cluster) ready(t testing.TB) {
+	t.Helper()
+	c.up(t)
+	c.waitBase(t)
+	within(t, time.Minute, func() error {
+		for _, pod := range append(c.pods(t, "keeper"), "client") {
+			if _, err := c.exec(t, pod, "ask", "http=127.0.0.1:8080"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // within polls until check returns nil. Each try may take long, so a test
 // that is over its time ends after the try that is under way.
 func within(t testing.TB, timeout time.Duration, check func() error) {

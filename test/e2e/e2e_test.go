@@ -44,6 +44,7 @@ func TestRootCluster(t *testing.T) {
 					dump(t, c)
 				}
 			})
+			c.ready(t)
 			test.run(t, c)
 		})
 		t.Logf("%s took %.1f s", test.name, time.Since(begin).Seconds())

@@ -37,6 +37,9 @@ func testKill9(t *testing.T, c *cluster) {
 	}
 	r := c.up(t)
 	t.Logf("up after kill -9 took %.1f s:\n%s", r.took.Seconds(), r.stdout)
+	if !strings.Contains(r.stdout, "containerd adopted") {
+		t.Error("up does not say that it adopted containerd")
+	}
 	load.waitMore(t, 300)
 
 	if pid := c.pid(t, "slipway"); pid == killed {

@@ -52,23 +52,31 @@ func testHostToPod(t *testing.T, c *cluster) {
 
 func testPodToHost(t *testing.T, c *cluster) {
 	web, echo := freePort(t), freePort(t)
-	server, err := talk.Listen("host", netip.AddrPortFrom(netip.IPv6Unspecified(), web).String(),
-		netip.AddrPortFrom(netip.IPv6Unspecified(), echo).String())
+	for _, ip := range c.nodeIPs {
+		serveOnHost(t, netip.AddrPortFrom(ip, web), netip.AddrPortFrom(ip, echo))
+	}
+	answers := c.ask(t, "client", 3, targets(c.nodeIPs, web, echo)...)
+	wantName(t, answers, "host")
+	wantPeers(t, answers, c.podIPs(t, "client"))
+}
+
+// serveOnHost serves on one address: a UDP server on all of them would have
+// to see to it itself that it answers from the one that was asked.
+func serveOnHost(t *testing.T, web, echo netip.AddrPort) {
+	t.Helper()
+	server, err := talk.Listen("host", web.String(), echo.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx) }()
-	defer func() {
+	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	}()
-	answers := c.ask(t, "client", 3, targets(c.nodeIPs, web, echo)...)
-	wantName(t, answers, "host")
-	wantPeers(t, answers, c.podIPs(t, "client"))
+	})
 }
 
 func freePort(t testing.TB) uint16 {

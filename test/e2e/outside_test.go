@@ -5,12 +5,16 @@ package e2e
 import (
 	"bufio"
 	"net/netip"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"slipway.dev/slipway/test/e2e/talk"
+	"slipway.dev/slipway/test/machine"
 )
 
 // Names and addresses of another host and of the wire to it.
@@ -37,6 +41,7 @@ type outside struct {
 func newOutside(t *testing.T, c *cluster) *outside {
 	t.Helper()
 	o := &outside{c}
+	restoreNamed(t)
 	o.tool(t, "ip", "netns", "add", outsideName)
 	t.Cleanup(func() {
 		o.tool(t, "ip", "netns", "delete", outsideName)
@@ -61,6 +66,33 @@ func newOutside(t *testing.T, c *cluster) *outside {
 	o.inside(t, "ip", "-4", "route", "add", "default", "via", nodeWire[0].String())
 	o.inside(t, "ip", "-6", "route", "add", "default", "via", nodeWire[1].String())
 	return o
+}
+
+// named is where ip(8) keeps the names of namespaces; the first name makes a
+// mount of it that stays.
+const named = "/run/netns"
+
+// restoreNamed takes that mount back when the test ends, if there was none.
+func restoreNamed(t *testing.T) {
+	t.Helper()
+	mounted := func() bool {
+		return slices.ContainsFunc(snapshot(t)[machine.Mounts], func(line string) bool { return strings.HasPrefix(line, named+" ") })
+	}
+	directory := exists(named)
+	if mounted() {
+		return
+	}
+	t.Cleanup(func() {
+		for mounted() {
+			if err := syscall.Unmount(named, syscall.MNT_DETACH); err != nil {
+				t.Fatalf("unmount %s: %v", named, err)
+			}
+		}
+		if !directory {
+			// Not if somebody else has put something there meanwhile.
+			_ = os.Remove(named)
+		}
+	})
 }
 
 type errStillThere []byte

@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -14,28 +17,29 @@ import (
 // mark writes something that must outlive what comes: a file in the volume
 // and an object. It returns the check that both are there and that the
 // application serves.
-func (c *cluster) mark(t *testing.T) func() {
+func (c *cluster) mark(t *testing.T) func() error {
 	t.Helper()
 	text := t.Name()
+	object := "mark-" + strings.ToLower(path.Base(text))
 	c.mustExec(t, c.pods(t, "keeper")[0], "write", "/data/mark", text)
-	c.kubectl(t, "create", "configmap", "mark", "--from-literal=text="+text)
+	c.kubectl(t, "create", "configmap", object, "--from-literal=text="+text)
 	volume := c.get(t, "pvc/kept", "{.spec.volumeName}")
-	return func() {
-		t.Helper()
-		c.waitBase(t)
-		if got := c.get(t, "configmap/mark", "{.data.text}"); got != text {
-			t.Errorf("the ConfigMap says %q, expected %q", got, text)
+	all := targets(c.serviceIPs(t, "echo"), 80, 9000)
+	return func() error {
+		if got := c.get(t, "configmap/"+object, "{.data.text}"); got != text {
+			return fmt.Errorf("the ConfigMap says %q, expected %q", got, text)
 		}
 		if got := c.get(t, "pvc/kept", "{.status.phase} {.spec.volumeName}"); got != "Bound "+volume {
-			t.Errorf("the claim is %s, expected Bound %s", got, volume)
+			return fmt.Errorf("the claim is %s, expected Bound %s", got, volume)
 		}
-		if got := c.mustExec(t, c.pods(t, "keeper")[0], "read", "/data/mark"); got != text {
-			t.Errorf("the volume holds %q, expected %q", got, text)
+		if got, err := c.exec(t, c.pods(t, "keeper")[0], "read", "/data/mark"); err != nil || got != text {
+			return fmt.Errorf("the volume holds %q, expected %q (%v)", got, text, err)
 		}
-		all := targets(c.serviceIPs(t, "echo"), 80, 9000)
-		wantAll(t, c.ask(t, "client", enough, all...))
-		wantAll(t, talk.Ask(all, enough))
-		c.kubectl(t, "delete", "configmap", "mark")
+		out, err := c.exec(t, "client", askArgs(enough, all)...)
+		if err != nil {
+			return err
+		}
+		return errors.Join(fromAll(decode(t, out)), fromAll(talk.Ask(all, enough)))
 	}
 }
 
@@ -47,15 +51,19 @@ func testUpAfterDown(t *testing.T, c *cluster) {
 		t.Errorf("status after down: %d\n%s", r.status, r.stdout)
 	}
 	c.down(t)
-	c.upAgain(t)
-	check()
+	c.upAgain(t, check)
 }
 
-func (c *cluster) upAgain(t *testing.T) {
+// upAgain starts the cluster and waits until the application is what it was.
+// What the API says of pods is old until the kubelet has looked at them.
+func (c *cluster) upAgain(t *testing.T, check func() error) {
 	t.Helper()
 	begin := time.Now()
-	c.up(t)
+	if r := c.up(t); !strings.Contains(r.stdout, "is Ready after") {
+		t.Fatalf("up did not start anything: %s", r.stdout)
+	}
 	ready := time.Since(begin)
+	within(t, 90*time.Second, check)
 	c.waitBase(t)
 	t.Logf("up took %.1f s, the application %.1f s more", ready.Seconds(), (time.Since(begin) - ready).Seconds())
 }
@@ -67,8 +75,7 @@ func testUpAfterCrash(t *testing.T, c *cluster) {
 	containerd := c.pid(t, "containerd")
 	kill9(t, c.pid(t, "slipway"))
 	kill9(t, containerd)
-	c.upAgain(t)
-	check()
+	c.upAgain(t, check)
 	if after := c.podFacts(t); after != before {
 		t.Errorf("pods were\n%s\nand are\n%s", before, after)
 	}
@@ -80,6 +87,5 @@ func testUpAfterReboot(t *testing.T, c *cluster) {
 	check := c.mark(t)
 	kill9(t, c.pid(t, "slipway"))
 	reboot(t, c)
-	c.upAgain(t)
-	check()
+	c.upAgain(t, check)
 }

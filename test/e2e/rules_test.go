@@ -35,7 +35,7 @@ func testNoServiceRules(t *testing.T, c *cluster) {
 	})
 	for _, line := range now[machine.Links] {
 		if name, kind, _ := strings.Cut(line, " "); strings.HasPrefix(kind, "type veth") && !slices.Contains(c.before[machine.Links], line) {
-			wantAttached(t, now, []string{"at " + name + " TCXIngress", "at " + name + " TCXEgress"})
+			wantAttached(t, now, []string{"at " + name + " TCXIngress"})
 		}
 	}
 	wantInBPFTool(t)

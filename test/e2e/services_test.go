@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,18 +32,24 @@ func targets(addrs []netip.Addr, httpPort, echoPort uint16) []talk.Target {
 	return out
 }
 
-// wantAll fails the test unless the answers came from every replica, without
-// an error, and from the address that was asked.
+// fromAll returns an error unless the answers came from every replica,
+// without an error, and from the address that was asked.
+func fromAll(all []talk.Answers) error {
+	var errs []error
+	for _, a := range all {
+		_, addr, _ := strings.Cut(a.Target, "=")
+		asked, err := netip.ParseAddrPort(addr)
+		if err != nil || a.Error != "" || len(a.Names) != replicas || !slices.Equal(a.Froms, []netip.AddrPort{asked}) {
+			errs = append(errs, fmt.Errorf("expected answers of %d replicas: %s", replicas, describe(a)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func wantAll(t testing.TB, all []talk.Answers) {
 	t.Helper()
-	for _, a := range all {
-		target, err := talk.ParseTarget(a.Target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a.Error != "" || len(a.Names) != replicas || !slices.Equal(a.Froms, []netip.AddrPort{netip.MustParseAddrPort(target.Addr)}) {
-			t.Errorf("expected answers of %d replicas: %s", replicas, describe(a))
-		}
+	if err := fromAll(all); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -185,12 +192,5 @@ func testEndpointsChange(t *testing.T, c *cluster) {
 	})
 	c.kubectl(t, "scale", "deployment/echo", fmt.Sprintf("--replicas=%d", replicas))
 	c.waitBase(t)
-	within(t, 30*time.Second, func() error {
-		for _, a := range talk.Ask(targets(ips, 80, 9000), enough) {
-			if a.Error != "" || len(a.Names) != replicas {
-				return fmt.Errorf("expected answers of %d replicas: %s", replicas, describe(a))
-			}
-		}
-		return nil
-	})
+	within(t, 30*time.Second, func() error { return fromAll(talk.Ask(targets(ips, 80, 9000), enough)) })
 }
