@@ -31,29 +31,26 @@ func Down(ctx context.Context, cfg Config, opts DownOptions, steps *Steps) error
 	if err := RequireRoot("down"); err != nil {
 		return err
 	}
-	tasks := []struct {
-		step string
-		do   func() error
-	}{
-		{"slipway stopped", func() error { return stopProcess(cfg) }},
-		{"pods and containerd stopped", func() error { return stopPods(cfg) }},
-		{"volumes unmounted", func() error { return removeVolumes(cfg, opts) }},
-		{"pod network and BPF programs removed", func() error { return removeNetwork(cfg, opts) }},
-		{"mounts, cgroups and kernel settings restored", func() error { return restoreHost(cfg) }},
+	if err := steps.Do("slipway stopped", func() error { return stopProcess(cfg) }); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return takeDown(cfg, opts, steps)
+}
+
+// takeDown removes all that a node has made, after its process has ended. It
+// goes on after an error: the more is gone, the better.
+func takeDown(cfg Config, opts DownOptions, steps *Steps) error {
+	errs := []error{
+		steps.Do("pods and containerd stopped", func() error { return stopPods(cfg) }),
+		steps.Do("volumes unmounted", func() error { return removeVolumes(cfg, opts) }),
+		steps.Do("pod network and BPF programs removed", func() error { return removeNetwork(cfg, opts) }),
+		steps.Do("mounts, cgroups and kernel settings restored", func() error { return restoreHost(cfg) }),
 	}
 	if opts.Purge {
-		tasks = append(tasks, struct {
-			step string
-			do   func() error
-		}{"data deleted", func() error { return purge(cfg) }})
-	}
-	var errs []error
-	for _, task := range tasks {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		// Go on after an error: the more is gone, the better.
-		errs = append(errs, steps.Do(task.step, task.do))
+		errs = append(errs, steps.Do("data deleted", func() error { return purge(cfg) }))
 	}
 	return errors.Join(errs...)
 }

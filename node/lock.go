@@ -90,24 +90,29 @@ type stamp struct {
 	Kubernetes string `json:"kubernetes"`
 }
 
-// checkDataVersion refuses a data directory that a newer or unknown program
-// has written, and stamps one that is new.
+// checkDataVersion refuses a data directory that another layout of it was
+// written to.
 func checkDataVersion(cfg Config) error {
-	var have stamp
 	data, err := os.ReadFile(cfg.versionFile())
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("read version of data directory: %w", err)
-	default:
-		if err := json.Unmarshal(data, &have); err != nil {
-			return fmt.Errorf("read version of data directory %s: %w; restore the file, or start over with `slipway down --purge`", cfg.versionFile(), err)
-		}
-		if have.Data != dataVersion {
-			return fmt.Errorf("data directory %s has layout %d, written by slipway %s; this is slipway %s with layout %d: use the other release, or start over with `slipway down --purge`",
-				cfg.DataDir, have.Data, have.Slipway, version.Version, dataVersion)
-		}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("read version of data directory: %w", err)
+	}
+	var have stamp
+	if err := json.Unmarshal(data, &have); err != nil {
+		return fmt.Errorf("read version of data directory %s: %w; restore the file, or start over with `slipway down --purge`", cfg.versionFile(), err)
+	}
+	if have.Data != dataVersion {
+		return fmt.Errorf("data directory %s has layout %d, written by slipway %s; this is slipway %s with layout %d: use the other release, or start over with `slipway down --purge`",
+			cfg.DataDir, have.Data, have.Slipway, version.Version, dataVersion)
+	}
+	return nil
+}
+
+// stampData writes which release has the data directory now.
+func stampData(cfg Config) error {
 	now, err := json.Marshal(stamp{Data: dataVersion, Slipway: version.Version, Kubernetes: version.Kubernetes})
 	if err != nil {
 		return err

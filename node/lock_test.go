@@ -63,6 +63,9 @@ func TestDataVersion(t *testing.T) {
 					t.Error("the version file was changed although it was refused")
 				}
 			default:
+				if err := stampData(c); err != nil {
+					t.Fatal(err)
+				}
 				if data, _ := os.ReadFile(c.versionFile()); !strings.Contains(string(data), version.Kubernetes) {
 					t.Errorf("stamp is %s", data)
 				}

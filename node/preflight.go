@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -94,8 +95,15 @@ func (p program) check() Check {
 }
 
 func checkDisk(dir string) error {
+	at := dir
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	err := unix.Statfs(at, &st)
+	// The directory, and those above it, are made later.
+	for errors.Is(err, unix.ENOENT) && at != "/" {
+		at = filepath.Dir(at)
+		err = unix.Statfs(at, &st)
+	}
+	if err != nil {
 		return fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < minFree {

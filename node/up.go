@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -36,53 +37,79 @@ type cluster struct {
 	// registry holds the metrics of the data plane.
 	registry *prometheus.Registry
 
+	// adopted tells that containers of an earlier process go on.
+	adopted bool
+
 	mu     sync.Mutex
 	probes []probe
+}
+
+// CheckStart finds out whether Up can start a node with this configuration: it
+// is valid, no other process has the data, this program can read the data,
+// and the machine has what a node needs. It changes nothing.
+func CheckStart(cfg Config, steps *Steps) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if holder, running := Holder(cfg); running {
+		return &RunningError{DataDir: cfg.DataDir, Identity: holder}
+	}
+	if err := checkDataVersion(cfg); err != nil {
+		return err
+	}
+	return steps.Do("machine has what a node needs", func() error { return Preflight(cfg) })
 }
 
 // Up runs a whole cluster on this machine until ctx ends or a part of it
 // fails. It shows each step, and Progress.Ready once the node is Ready and
 // the system serves. Pods, their network and their volumes go on when it
-// returns, and are adopted by the next Up.
+// returns, and are adopted by the next Up; only when a node that was not
+// adopted fails to start is all of it taken down again. Call CheckStart
+// first.
 func Up(ctx context.Context, cfg Config, steps *Steps, log *slog.Logger) error {
-	begin := time.Now()
-	if err := cfg.Validate(); err != nil {
-		return err
-	}
 	lock, err := lockData(cfg)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := checkDataVersion(cfg); err != nil {
-		return err
-	}
-	if err := steps.Do("machine has what a node needs", func() error { return Preflight(cfg) }); err != nil {
+	if err := stampData(cfg); err != nil {
 		return err
 	}
 	user := ctx
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	c := &cluster{
-		cfg: cfg, log: log, steps: steps, begin: begin,
+		cfg: cfg, log: log, steps: steps, begin: time.Now(),
 		sup: &supervisor{log: log, fail: fail}, registry: prometheus.NewRegistry(),
 	}
-	defer c.sup.Stop()
 	err = c.start(ctx)
-	if err == nil {
-		steps.Show(Progress{Ready: true, Took: time.Since(begin)})
-		// What only the start has needed goes back to the machine.
-		debug.FreeOSMemory()
-		<-ctx.Done()
+	if err != nil && ctx.Err() != nil {
+		// What failed first, not what failed for that reason.
+		err = context.Cause(ctx)
 	}
-	switch {
-	case user.Err() != nil:
+	if err != nil {
+		c.sup.Stop()
+		return errors.Join(err, c.undo())
+	}
+	defer c.sup.Stop()
+	steps.Show(Progress{Ready: true, Took: time.Since(c.begin)})
+	// What only the start has needed goes back to the machine.
+	debug.FreeOSMemory()
+	<-ctx.Done()
+	if user.Err() != nil {
 		log.Info("stopped by the user")
 		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
 	}
-	return err
+	return context.Cause(ctx)
+}
+
+// undo takes down what a failed start has made, unless there are pods from
+// before.
+func (c *cluster) undo() error {
+	if c.adopted {
+		return nil
+	}
+	return takeDown(c.cfg, DownOptions{}, NewSteps(func(Progress) {}))
 }
 
 func (c *cluster) start(parent context.Context) error {
@@ -162,7 +189,7 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 	c.sup.Start("containerd", stageRuntime, daemon.Run)
 	step := "containerd started"
 	if daemon.Adopted {
-		step = "containerd adopted"
+		step, c.adopted = "containerd adopted", true
 	}
 	c.steps.Show(Progress{Step: step, Took: time.Since(begin)})
 	return loadOwnImages(ctx, c.cfg)

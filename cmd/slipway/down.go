@@ -21,7 +21,7 @@ images) stays for the next "slipway up", unless --purge is given.`,
 
   # Stop and forget everything, volumes included
   slipway down --purge`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			steps := node.NewSteps(node.PrintTo(cmd.OutOrStdout()))
 			return node.Down(cmd.Context(), *cfg, node.DownOptions{Purge: purge}, steps)

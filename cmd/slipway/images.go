@@ -77,7 +77,7 @@ func imagesListCommand(cfg *node.Config) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List the images of this node",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			store, err := containerd.OpenImages(cfg.ContainerdSocket())
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,11 @@ func run(ctx context.Context, args []string) error {
 	}
 	root := rootCommand()
 	root.SetArgs(args)
-	return root.ExecuteContext(ctx)
+	err := root.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
+		return withHelp(root, err)
+	}
+	return err
 }
 
 func rootCommand() *cobra.Command {
@@ -74,16 +79,30 @@ plane beside it so that one command gives a whole cluster.`,
 	root.PersistentFlags().StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "directory for all that must survive a reboot")
 	root.PersistentFlags().StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory for sockets and running state")
 	root.PersistentFlags().StringVar(&cfg.Kubeconfig, "kubeconfig", cfg.Kubeconfig, "where the administrator's kubeconfig is")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return withHelp(cmd, err) })
 	root.AddCommand(upCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(),
 		imagesCommand(&cfg), kubectlCommand(), versionCommand())
 	return root
+}
+
+// withHelp tells where to read what is allowed.
+func withHelp(cmd *cobra.Command, err error) error {
+	return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
+}
+
+// noArgs refuses arguments.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return withHelp(cmd, fmt.Errorf("unexpected argument %q", args[0]))
+	}
+	return nil
 }
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of Slipway and of the Kubernetes in it",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "slipway %s\nkubernetes %s\n", version.Version, version.Kubernetes)
 			return err

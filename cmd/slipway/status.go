@@ -17,7 +17,7 @@ func statusCommand(cfg *node.Config) *cobra.Command {
 		Short: "Tell the health of each component, and what to do about it",
 		Long: `Tell the health of each component of the node on this machine in words. The
 exit status is 0 when all of them do their work.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := node.RequireRoot("status"); err != nil {
 				return err
@@ -34,7 +34,7 @@ func checkCommand() *cobra.Command {
 		Long: `Check that this machine has what a node needs: root, programs, cgroups and
 kernel features. It changes nothing. The exit status is 0 when nothing is
 missing.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return printChecks(cmd.OutOrStdout(), node.CheckMachine())
 		},

@@ -44,7 +44,7 @@ and volumes; the next "slipway up" adopts them.`,
 
   # IPv4 only, other ranges
   slipway up --pod-cidr 172.20.0.0/16 --service-cidr 172.21.0.0/16`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := node.RequireRoot("up"); err != nil {
 				return err
@@ -90,17 +90,20 @@ func upForeground(cmd *cobra.Command, cfg node.Config) error {
 			fmt.Fprintf(out, "\nRunning in the foreground, logging to %s. Ctrl-C stops this process; pods go on\nuntil `slipway down`.\n", cfg.LogFile())
 		}
 	})
+	if err := node.CheckStart(cfg, steps); err != nil {
+		return alreadyUp(cmd, err)
+	}
 	log, err := openLog(cfg)
 	if err != nil {
-		return alreadyUp(cmd, cfg, err)
+		return err
 	}
 	defer log.Close()
-	return alreadyUp(cmd, cfg, node.Up(cmd.Context(), cfg, steps, log.logger))
+	return alreadyUp(cmd, node.Up(cmd.Context(), cfg, steps, log.logger))
 }
 
 // alreadyUp turns the error of a second `up` into what it is for the user:
 // the cluster is up.
-func alreadyUp(cmd *cobra.Command, cfg node.Config, err error) error {
+func alreadyUp(cmd *cobra.Command, err error) error {
 	var running *node.RunningError
 	if !errors.As(err, &running) {
 		return err
@@ -109,7 +112,8 @@ func alreadyUp(cmd *cobra.Command, cfg node.Config, err error) error {
 	return nil
 }
 
-// upReporting is the process in the background.
+// upReporting is the process in the background; the one that the user sees has
+// checked that it can start.
 func upReporting(ctx context.Context, cfg node.Config, report *os.File) error {
 	steps := node.NewSteps(node.EncodeTo(report))
 	log, err := openLog(cfg)
@@ -126,11 +130,8 @@ func upReporting(ctx context.Context, cfg node.Config, report *os.File) error {
 // upDetached starts the process in the background, shows its steps, and
 // returns when the node is Ready or the start has failed.
 func upDetached(cmd *cobra.Command, cfg node.Config) error {
-	if id, running := node.Holder(cfg); running {
-		return alreadyUp(cmd, cfg, &node.RunningError{DataDir: cfg.DataDir, Identity: id})
-	}
-	if err := cfg.Validate(); err != nil {
-		return err
+	if err := node.CheckStart(cfg, node.NewSteps(node.PrintTo(cmd.OutOrStdout()))); err != nil {
+		return alreadyUp(cmd, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(cfg.LogFile()), 0o711); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
