@@ -3,14 +3,10 @@
 package process
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Find returns all processes whose command line match accepts.
@@ -35,24 +31,4 @@ func Find(match func(argv []string) bool) ([]Identity, error) {
 		}
 	}
 	return found, nil
-}
-
-// Kill kills the process at once and returns when it is gone.
-func Kill(id Identity, timeout time.Duration) error {
-	h, err := Open(id)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := unix.Kill(id.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process %d: %w", id.PID, err)
-	}
-	select {
-	case <-h.Done():
-		return nil
-	case <-time.After(timeout):
-		return fmt.Errorf("kill process %d: it is still there after %v", id.PID, timeout)
-	}
 }

@@ -82,6 +82,14 @@ func Open(id Identity) (Handle, error) {
 // Stop asks the process to end, kills it when it has not done so in time, and
 // returns once it is gone.
 func Stop(id Identity, timeout time.Duration) error {
+	return end(id, timeout, unix.SIGTERM, unix.SIGKILL)
+}
+
+// Kill kills the process at once and returns when it is gone.
+func Kill(id Identity, timeout time.Duration) error { return end(id, timeout, unix.SIGKILL) }
+
+// end sends one signal after the other, each with time to take effect.
+func end(id Identity, timeout time.Duration, signals ...unix.Signal) error {
 	h, err := Open(id)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -89,9 +97,9 @@ func Stop(id Identity, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+	for _, signal := range signals {
 		if err := unix.Kill(id.PID, signal); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("stop process %d: %w", id.PID, err)
+			return fmt.Errorf("end process %d: %w", id.PID, err)
 		}
 		select {
 		case <-h.Done():
@@ -99,7 +107,7 @@ func Stop(id Identity, timeout time.Duration) error {
 		case <-time.After(timeout):
 		}
 	}
-	return fmt.Errorf("stop process %d: it did not end", id.PID)
+	return fmt.Errorf("end process %d: it is still there after %v", id.PID, timeout)
 }
 
 // startTime reads field 22 of /proc/PID/stat; see proc_pid_stat(5).
