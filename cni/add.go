@@ -26,7 +26,7 @@ func (n *network) add(ctx context.Context, r socket.Request, conf types.PluginCo
 		return nil, types.NewError(types.ErrInvalidNetworkConfig, "slipway-cni must be the first plugin of a network", "")
 	}
 	key := store.Key{ContainerID: r.ContainerID, IfName: r.IfName}
-	release, err := n.locks.take(ctx, key)
+	release, err := n.lock(ctx, key)
 	if err != nil {
 		return nil, err
 	}

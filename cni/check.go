@@ -25,7 +25,7 @@ const codeDamaged = 100
 // check is the verb CHECK.
 func (n *network) check(ctx context.Context, r socket.Request, conf types.PluginConf) error {
 	key := store.Key{ContainerID: r.ContainerID, IfName: r.IfName}
-	release, err := n.locks.take(ctx, key)
+	release, err := n.lock(ctx, key)
 	if err != nil {
 		return err
 	}

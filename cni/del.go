@@ -19,7 +19,7 @@ func (n *network) del(ctx context.Context, r socket.Request) error {
 }
 
 func (n *network) remove(ctx context.Context, key store.Key) error {
-	release, err := n.locks.take(ctx, key)
+	release, err := n.lock(ctx, key)
 	if err != nil {
 		return err
 	}

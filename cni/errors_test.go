@@ -68,30 +68,3 @@ func TestHostNamesDiffer(t *testing.T) {
 		t.Errorf("names %s and %s", first, second)
 	}
 }
-
-func TestKeyLocks(t *testing.T) {
-	locks := newKeyLocks()
-	key := store.Key{ContainerID: "c"}
-	release, err := locks.take(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := locks.take(ended, key); !errors.Is(err, context.Canceled) {
-		t.Errorf("second holder: %v", err)
-	}
-	other, err := locks.take(t.Context(), store.Key{ContainerID: "d"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	other()
-	release()
-	if release, err = locks.take(t.Context(), key); err != nil {
-		t.Fatal(err)
-	}
-	release()
-	if len(locks.held) != 0 {
-		t.Errorf("%d locks are remembered", len(locks.held))
-	}
-}

@@ -3,6 +3,7 @@
 package cni
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"slipway.dev/slipway/cni/masquerade"
 	"slipway.dev/slipway/cni/socket"
 	"slipway.dev/slipway/cni/store"
+	"slipway.dev/slipway/internal/keylock"
 )
 
 // network is the pod network of the node while a server runs.
@@ -26,7 +28,7 @@ type network struct {
 	host      *device.Host
 	store     *store.Store
 	addresses *ipam.Allocator
-	locks     *keyLocks
+	locks     *keylock.Locks[store.Key]
 	// gate is held for reading by verbs on one attachment, and for writing
 	// by GC.
 	gate sync.RWMutex
@@ -60,6 +62,15 @@ func (a *attachment) endpoint() bpf.Endpoint {
 
 func newRandom() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
+// lock waits until no other request works on an attachment.
+func (n *network) lock(ctx context.Context, key store.Key) (release func(), err error) {
+	release, err = n.locks.Take(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("wait for another request on %s: %w", key, err)
+	}
+	return release, nil
+}
+
 // newNetwork makes a network without attachments.
 func newNetwork(cfg Config, host *device.Host) (*network, error) {
 	files, err := store.Open(cfg.StateDir)
@@ -72,7 +83,7 @@ func newNetwork(cfg Config, host *device.Host) (*network, error) {
 	}
 	return &network{
 		cfg: cfg, host: host, store: files, addresses: addresses,
-		locks: newKeyLocks(), attachments: map[store.Key]*attachment{},
+		locks: keylock.New[store.Key](), attachments: map[store.Key]*attachment{},
 	}, nil
 }
 

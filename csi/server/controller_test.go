@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/go-cmp/cmp"
@@ -144,38 +143,5 @@ func TestGetCapacity(t *testing.T) {
 		if err != nil || r.AvailableCapacity != want {
 			t.Errorf("%s: got %v, %v, want %d", node, r, err, want)
 		}
-	}
-}
-
-func TestLocks(t *testing.T) {
-	l := newLocks()
-	release, err := l.take(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := l.take(t.Context(), "b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	other()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if _, err := l.take(ctx, "a"); status.Code(err) != codes.Aborted {
-		t.Errorf("second take gives %v", err)
-	}
-	next := make(chan error)
-	go func() {
-		release, err := l.take(t.Context(), "a")
-		if err == nil {
-			release()
-		}
-		next <- err
-	}()
-	release()
-	if err := <-next; err != nil {
-		t.Error(err)
-	}
-	if len(l.held) != 0 {
-		t.Errorf("%d locks are left", len(l.held))
 	}
 }

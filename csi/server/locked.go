@@ -6,14 +6,17 @@ import (
 	"context"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"slipway.dev/slipway/csi/backend"
+	"slipway.dev/slipway/internal/keylock"
 )
 
 // lockedController lets one call for one volume in at a time.
 type lockedController struct {
 	*controller
-	locks *locks
+	locks *keylock.Locks[string]
 }
 
 func (c *lockedController) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
@@ -29,7 +32,7 @@ func (c *lockedController) DeleteVolume(ctx context.Context, r *csi.DeleteVolume
 // lockedNode lets one call for one volume in at a time.
 type lockedNode struct {
 	*node
-	locks *locks
+	locks *keylock.Locks[string]
 }
 
 func (n *lockedNode) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
@@ -48,12 +51,13 @@ func (n *lockedNode) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpubli
 	return locked(ctx, n.locks, keyOf(r.GetVolumeId()), r, n.node.NodeUnpublishVolume)
 }
 
-// locked runs the call while it holds the key's lock.
-func locked[Request, Response any](ctx context.Context, l *locks, key string, r Request, call func(context.Context, Request) (Response, error)) (Response, error) {
-	release, err := l.take(ctx, key)
+// locked runs the call while it holds the key's lock. Aborted means that the
+// context ended first.
+func locked[Request, Response any](ctx context.Context, l *keylock.Locks[string], key string, r Request, call func(context.Context, Request) (Response, error)) (Response, error) {
+	release, err := l.Take(ctx, key)
 	if err != nil {
 		var none Response
-		return none, err
+		return none, status.Errorf(codes.Aborted, "another operation on volume %s is pending", key)
 	}
 	defer release()
 	return call(ctx, r)

@@ -23,6 +23,7 @@ import (
 
 	"slipway.dev/slipway/csi/backend"
 	"slipway.dev/slipway/csi/mount"
+	"slipway.dev/slipway/internal/keylock"
 )
 
 const (
@@ -85,7 +86,7 @@ func New(config Config) (*Server, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure csi services: %w", err)
 	}
-	locks := newLocks()
+	locks := keylock.New[string]()
 	return &Server{
 		identity: &identity{version: config.Version, pool: config.Backend},
 		controller: &lockedController{
