@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,9 +70,22 @@ func readHolder(file io.Reader) process.Identity {
 	return id
 }
 
+// dyingTimeout is how long a process that was killed may take to give its lock
+// back: the kernel frees its memory first.
+const dyingTimeout = 5 * time.Second
+
 // Holder returns the process that runs a node on this data directory, and
-// whether there is one.
+// whether there is one. It waits for one that is just dying.
 func Holder(cfg Config) (process.Identity, bool) {
+	for deadline := time.Now().Add(dyingTimeout); ; time.Sleep(10 * time.Millisecond) {
+		id, held := holder(cfg)
+		if !held || id.PID == 0 || id.Alive() || time.Now().After(deadline) {
+			return id, held
+		}
+	}
+}
+
+func holder(cfg Config) (process.Identity, bool) {
 	file, err := os.Open(cfg.lockFile())
 	if err != nil {
 		return process.Identity{}, false
