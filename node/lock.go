@@ -37,12 +37,9 @@ func lockData(cfg Config) (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock of data directory: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer file.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &RunningError{DataDir: cfg.DataDir, Identity: readHolder(file)}
-		}
-		return nil, fmt.Errorf("lock data directory %s: %w", cfg.DataDir, err)
+	if err := flock(file, cfg.DataDir); err != nil {
+		file.Close()
+		return nil, err
 	}
 	self, err := process.Identify(os.Getpid())
 	if err != nil {
@@ -61,6 +58,25 @@ func lockData(cfg Config) (io.Closer, error) {
 		return nil, fmt.Errorf("write lock of data directory: %w", err)
 	}
 	return file, nil
+}
+
+// flock takes the lock. Whoever only looks, as Holder does, has it for no time.
+func flock(file *os.File, dataDir string) error {
+	const tries, pause = 20, 10 * time.Millisecond
+	for i := 0; ; i++ {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock data directory %s: %w", dataDir, err)
+		}
+		if i == tries {
+			id := readHolder(io.NewSectionReader(file, 0, 1<<10))
+			return &RunningError{DataDir: dataDir, Identity: id}
+		}
+		time.Sleep(pause)
+	}
 }
 
 func readHolder(file io.Reader) process.Identity {
