@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"slipway.dev/slipway/dns"
@@ -42,8 +44,21 @@ func (c *cluster) startData(ctx context.Context) error {
 	if _, err := waitNode(ctx, client, c.cfg.NodeName, isReadySince(c.begin)); err != nil {
 		return err
 	}
+	if err := labelControlPlane(ctx, client, c.cfg.NodeName); err != nil {
+		return err
+	}
 	c.steps.Show(Progress{Step: "node Ready", Took: time.Since(c.begin)})
 	return data.WaitServing(ctx)
+}
+
+// labelControlPlane gives the node the role that `kubectl get nodes` shows. The
+// kubelet may not give it to itself.
+func labelControlPlane(ctx context.Context, client kubernetes.Interface, name string) error {
+	patch := []byte(`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}}`)
+	if _, err := client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("label node %s: %w", name, err)
+	}
+	return nil
 }
 
 // startAgent starts all parts of the data plane.
