@@ -88,7 +88,8 @@ func exists(path string) bool {
 // testPurge takes the cluster down for good and compares the machine with
 // what it was.
 func testPurge(t *testing.T, c *cluster) {
-	c.down(t, "--purge")
+	r := c.down(t, "--purge")
+	t.Logf("down --purge took %.1f s:\n%s", r.took.Seconds(), r.stdout)
 	wantMachine(t, c.before)
 }
 

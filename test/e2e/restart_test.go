@@ -59,13 +59,13 @@ func testUpAfterDown(t *testing.T, c *cluster) {
 func (c *cluster) upAgain(t *testing.T, check func() error) {
 	t.Helper()
 	begin := time.Now()
-	if r := c.up(t); !strings.Contains(r.stdout, "is Ready after") {
+	r := c.up(t)
+	if !strings.Contains(r.stdout, "is Ready after") {
 		t.Fatalf("up did not start anything: %s", r.stdout)
 	}
-	ready := time.Since(begin)
 	within(t, 90*time.Second, check)
 	c.waitBase(t)
-	t.Logf("up took %.1f s, the application %.1f s more", ready.Seconds(), (time.Since(begin) - ready).Seconds())
+	t.Logf("up took %.1f s, the application %.1f s more:\n%s", r.took.Seconds(), (time.Since(begin) - r.took).Seconds(), r.stdout)
 }
 
 // testUpAfterCrash kills the two processes of a node at once; containers stay.
