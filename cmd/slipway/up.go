@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"slipway.dev/slipway/node"
 )
@@ -151,6 +153,11 @@ func upDetached(cmd *cobra.Command, cfg node.Config) error {
 	child.Stdout, child.Stderr = crash, crash
 	child.ExtraFiles = []*os.File{writer}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Nothing that our parent has left open, a lock of a script for example,
+	// goes to a process that outlives it.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close inherited files: %w", err)
+	}
 	err = child.Start()
 	writer.Close()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +102,10 @@ func (d *Daemon) start() error {
 	cmd.Env = append(os.Environ(), "PATH="+d.cfg.BinDir+":"+os.Getenv("PATH"))
 	// A session of its own: the daemon outlives us and our terminal.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Nor does it keep what our own parent has left open.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("start containerd: close inherited files: %w", err)
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start containerd: %w", err)
 	}
