@@ -32,7 +32,6 @@ type part struct {
 	stage stage
 	stop  context.CancelFunc
 	done  chan struct{}
-	since time.Time
 }
 
 // supervisor runs the parts of a node in goroutines. The first part that ends
@@ -49,7 +48,7 @@ type supervisor struct {
 // Start runs a part until its stage is stopped.
 func (s *supervisor) Start(name string, st stage, run func(context.Context) error) {
 	ctx, stop := context.WithCancel(context.Background())
-	p := &part{name: name, stage: st, stop: stop, done: make(chan struct{}), since: time.Now()}
+	p := &part{name: name, stage: st, stop: stop, done: make(chan struct{})}
 	s.mu.Lock()
 	s.parts = append(s.parts, p)
 	s.mu.Unlock()
@@ -100,19 +99,4 @@ func (s *supervisor) Stop() {
 			}
 		}
 	}
-}
-
-// running lists the parts that have been started and have not ended.
-func (s *supervisor) running() []part {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []part
-	for _, p := range s.parts {
-		select {
-		case <-p.done:
-		default:
-			out = append(out, part{name: p.name, since: p.since})
-		}
-	}
-	return out
 }
