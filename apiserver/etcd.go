@@ -50,9 +50,9 @@ func StartEtcd(ctx context.Context, cfg EtcdConfig) (*Etcd, error) {
 			return nil, fmt.Errorf("remove stale etcd socket: %w", err)
 		}
 	}
-	server, err := embed.StartEtcd(cfg.embed())
+	server, err := start(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("start etcd on %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("start etcd on %s: %w; read %s, put back a copy of the directory, or start over with `slipway down --purge`", cfg.Dir, err, cfg.LogFile)
 	}
 	select {
 	case <-server.Server.ReadyNotify():
@@ -64,6 +64,17 @@ func StartEtcd(ctx context.Context, cfg EtcdConfig) (*Etcd, error) {
 		server.Close()
 		return nil, fmt.Errorf("start etcd on %s: %w", cfg.Dir, context.Cause(ctx))
 	}
+}
+
+// start turns the panic that etcd answers a damaged database with into an
+// error.
+func start(cfg EtcdConfig) (server *embed.Etcd, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return embed.StartEtcd(cfg.embed())
 }
 
 // Run blocks until etcd fails or ctx ends; then it stops etcd. A clean stop

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -34,6 +35,21 @@ func defaultAddresses() ([]netip.Addr, error) {
 		return nil, errors.New("this machine has no address besides loopback; give it one, or name one with --node-ip")
 	}
 	return out, nil
+}
+
+// checkAddresses makes sure that the node's addresses are this machine's.
+func checkAddresses(addrs []netip.Addr) error {
+	own, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	var errs []error
+	for _, want := range addrs {
+		if !slices.ContainsFunc(own, func(a netlink.Addr) bool { return a.IP.Equal(want.AsSlice()) }) {
+			errs = append(errs, fmt.Errorf("--node-ip %s: not an address of this machine; see `ip address`", want))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func familyAddress(family int) (netip.Addr, error) {

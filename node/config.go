@@ -87,6 +87,13 @@ func (c Config) Complete() (Config, error) {
 	return c, nil
 }
 
+const (
+	// maxSocketPath is what fits into a unix socket address, in bytes.
+	maxSocketPath = 107
+	// longestSocket is the longest name of a socket below the run directory.
+	longestSocket = "/containerd/containerd.sock.ttrpc"
+)
+
 // Validate reports everything that cannot work, one error a field.
 func (c Config) Validate() error {
 	var errs []error
@@ -94,6 +101,9 @@ func (c Config) Validate() error {
 		if !filepath.IsAbs(path) {
 			errs = append(errs, fmt.Errorf("%s %q: expected an absolute path", flag, path))
 		}
+	}
+	if most := maxSocketPath - len(longestSocket); len(c.RunDir) > most {
+		errs = append(errs, fmt.Errorf("--run-dir %q: %d bytes, expected at most %d: the paths of the sockets in it would be too long", c.RunDir, len(c.RunDir), most))
 	}
 	if problems := validation.IsDNS1123Subdomain(c.NodeName); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("--node-name %q: %s", c.NodeName, problems[0]))

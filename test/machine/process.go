@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,7 +64,9 @@ func ofNode(argv []string, groups string) bool {
 	return false
 }
 
-// cgroups lists the cgroups of every mounted hierarchy.
+// cgroups lists the cgroups at the top of every mounted hierarchy, and what is
+// below those that a node may have made: other programs make and remove
+// theirs as they like.
 func cgroups() ([]string, error) {
 	table, err := mountTable()
 	if err != nil {
@@ -74,7 +77,10 @@ func cgroups() ([]string, error) {
 		if m.fsType != "cgroup" && m.fsType != "cgroup2" {
 			continue
 		}
-		found, err := walk(m.point, func(path string, d fs.DirEntry) (string, bool) { return path, d.IsDir() })
+		found, err := walk(m.point, func(path string, d fs.DirEntry) (string, bool) {
+			top, rest, _ := strings.Cut(strings.TrimPrefix(path, m.point+"/"), "/")
+			return path, d.IsDir() && (rest == "" || madeByNode.MatchString(top))
+		})
 		if err != nil {
 			return nil, fmt.Errorf("hierarchy %s: %w", m.point, err)
 		}
@@ -82,6 +88,10 @@ func cgroups() ([]string, error) {
 	}
 	return out, nil
 }
+
+// madeByNode matches the names at the top of a hierarchy that a node, its
+// kubelet or its container runtime use, or would by mistake.
+var madeByNode = regexp.MustCompile(`slipway|kube|k8s|pod|containerd|runc|cri`)
 
 // walk returns a line for each entry at or below root that describe accepts.
 // A root that does not exist has none; entries that go meanwhile are left out.
