@@ -26,27 +26,36 @@ type badInput struct {
 	args    []string
 	// want are words that tell what is wrong, and what to do.
 	want []string
+	// late is set when half of the node runs before it is noticed: then a
+	// data directory stays, with the log in it.
+	late bool
 }
 
 // directories are those of a node that is never started.
 type directories struct{ data, run string }
 
 var badInputs = []badInput{
-	{"unknown flag", nil, []string{"--no-such-flag"}, []string{"--no-such-flag", "--help"}},
-	{"unknown argument", nil, []string{"now"}, []string{`"now"`, "--help"}},
-	{"value of a flag", nil, []string{"--pod-cidr=10.0.0.0"}, []string{"--pod-cidr", "expected a range like"}},
+	{name: "unknown flag", args: []string{"--no-such-flag"}, want: []string{"--no-such-flag", "--help"}},
+	{name: "unknown argument", args: []string{"now"}, want: []string{`"now"`, "--help"}},
+	{name: "value of a flag", args: []string{"--pod-cidr=10.0.0.0"}, want: []string{"--pod-cidr", "expected a range like"}},
 	{
-		"overlapping ranges", nil, []string{"--pod-cidr=10.96.0.0/12", "--service-cidr=10.97.0.0/16"},
-		[]string{"--pod-cidr 10.96.0.0/12 overlaps --service-cidr 10.97.0.0/16", "choose ranges that do not"},
+		name: "overlapping ranges", args: []string{"--pod-cidr=10.96.0.0/12", "--service-cidr=10.97.0.0/16"},
+		want: []string{"--pod-cidr 10.96.0.0/12 overlaps --service-cidr 10.97.0.0/16", "choose ranges that do not"},
 	},
-	{"API port taken", listenOn("6443"), nil, []string{"6443", "already in use by e2e.test", "--api-port"}},
-	{"ingress port taken", listenOn("80"), nil, []string{"port 80 ", "already in use by e2e.test", "--ingress-http-port"}},
-	{"data of another version", otherVersion, nil, []string{"layout 99", "v99.0.0", "down --purge"}},
-	{"damaged data", damagedVersion, nil, []string{"version.json", "down --purge"}},
-	{"not root", asNobody, nil, []string{"root", "sudo"}},
-	{"no runc", withoutRunc, nil, []string{"runc", "apt-get install runc"}},
-	{"small disk", onSmallDisk, nil, []string{"MiB free", "needed", "--data-dir"}},
-	{"no cgroup v2", withoutCgroup2, nil, []string{"cgroup v2 is not mounted", "mount -t cgroup2"}},
+	{name: "long run directory", args: []string{"--run-dir=/tmp/" + strings.Repeat("x", 110)}, want: []string{"--run-dir", "bytes"}},
+	{
+		name: "address of another machine", args: []string{"--node-ip=203.0.113.9"},
+		want: []string{"--node-ip 203.0.113.9", "not an address of this machine"},
+	},
+	{name: "API port taken", prepare: listenOn("6443"), want: []string{"6443", "already in use by e2e.test", "--api-port"}},
+	{name: "ingress port taken", prepare: listenOn("80"), want: []string{"port 80 ", "already in use by e2e.test", "--ingress-http-port"}},
+	{name: "data of another version", prepare: otherVersion, want: []string{"layout 99", "v99.0.0", "down --purge"}},
+	{name: "damaged data", prepare: damagedVersion, want: []string{"version.json", "down --purge"}},
+	{name: "damaged database", prepare: damagedDatabase, want: []string{"etcd", "down --purge"}, late: true},
+	{name: "not root", prepare: asNobody, want: []string{"root", "sudo"}},
+	{name: "no runc", prepare: withoutRunc, want: []string{"runc", "apt-get install runc"}},
+	{name: "small disk", prepare: onSmallDisk, want: []string{"MiB free", "needed", "--data-dir"}},
+	{name: "no cgroup v2", prepare: withoutCgroup2, want: []string{"cgroup v2 is not mounted", "mount -t cgroup2"}},
 }
 
 // TestRootBadInput finds one clear line for each thing that is wrong, and a
@@ -61,12 +70,17 @@ func TestRootBadInput(t *testing.T) {
 }
 
 func (s slipway) refuses(t *testing.T, bad badInput, detach string) {
-	base := t.TempDir()
+	base := shortDir(t)
 	dirs := directories{filepath.Join(base, "data"), filepath.Join(base, "run")}
-	cmd := exec.Command(s.path, append([]string{
-		"up", detach, "--data-dir=" + dirs.data, "--run-dir=" + dirs.run, "--kubeconfig=" + filepath.Join(base, "kubeconfig"),
-	}, bad.args...)...)
+	own := []string{"--data-dir=" + dirs.data, "--run-dir=" + dirs.run, "--kubeconfig=" + filepath.Join(base, "kubeconfig")}
+	cmd := exec.Command(s.path, slices.Concat([]string{"up", detach}, own, bad.args)...)
 	cmd.Env = s.env
+	t.Cleanup(func() {
+		// Only what was not refused, or too late, has a journal.
+		if exists(dirs.run) || exists(filepath.Join(dirs.data, "host.json")) {
+			s.run(t, time.Minute, append([]string{"down", "--purge"}, own...)...)
+		}
+	})
 	if bad.prepare != nil {
 		bad.prepare(t, cmd, dirs)
 	}
@@ -88,10 +102,25 @@ func (s slipway) refuses(t *testing.T, bad badInput, detach string) {
 		t.Error(line)
 	}
 	for _, path := range list(t, base) {
-		if !slices.Contains(files, path) {
+		if !slices.Contains(files, path) && (!bad.late || strings.HasPrefix(path, dirs.run)) {
 			t.Errorf("left behind: %s", path)
 		}
 	}
+}
+
+// shortDir makes a directory with a path that leaves room for unix sockets.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // list names what is below a directory.
@@ -135,14 +164,20 @@ func writeVersion(t *testing.T, dirs directories, content string) {
 	}
 }
 
+// damagedDatabase has a file where etcd keeps a directory.
+func damagedDatabase(t *testing.T, _ *exec.Cmd, dirs directories) {
+	if err := os.MkdirAll(filepath.Join(dirs.data, "etcd"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dirs.data, "etcd", "member"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // asNobody runs a copy of the binary that everybody can reach, as a user
 // without rights.
 func asNobody(t *testing.T, cmd *exec.Cmd, _ directories) {
-	dir, err := os.MkdirTemp("", "e2e-nobody-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
