@@ -91,6 +91,9 @@ func (c *compiler) problem(s *corev1.Service, format string, args ...any) {
 }
 
 func (c *compiler) service(s *corev1.Service) {
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		c.problem(s, "spec.sessionAffinity ClientIP: not supported yet, connections go to any endpoint")
+	}
 	for i, port := range s.Spec.Ports {
 		protocol, ok := protocolOf(port.Protocol)
 		if !ok {
@@ -100,6 +103,10 @@ func (c *compiler) service(s *corev1.Service) {
 		if port.Port < 1 || port.Port > 65535 {
 			c.problem(s, "spec.ports[%d].port %d: expected 1 to 65535", i, port.Port)
 			continue
+		}
+		if port.NodePort < 0 || port.NodePort > 65535 {
+			c.problem(s, "spec.ports[%d].nodePort %d: expected 1 to 65535", i, port.NodePort)
+			port.NodePort = 0
 		}
 		c.port(s, port, protocol)
 	}
@@ -139,8 +146,13 @@ func (c *compiler) port(s *corev1.Service, port corev1.ServicePort, protocol bpf
 	if port.NodePort == 0 {
 		return
 	}
-	add(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port.NodePort, bpf.ScopeCluster, all)
+	if loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1}); hasFamily(s, loopback) {
+		add(loopback, port.NodePort, bpf.ScopeCluster, all)
+	}
 	for _, addr := range c.facts.NodeAddrs {
+		if !hasFamily(s, addr) {
+			continue
+		}
 		add(addr, port.NodePort, bpf.ScopeCluster, all)
 		add(addr, port.NodePort, bpf.ScopeExternal, outside)
 	}
@@ -153,23 +165,45 @@ func clusterIPs(s *corev1.Service) []string {
 	return []string{s.Spec.ClusterIP}
 }
 
-// externalAddresses are those that are neither cluster nor node addresses.
-func (c *compiler) externalAddresses(s *corev1.Service) []netip.Addr {
-	out := c.addresses(s, "spec.externalIPs", s.Spec.ExternalIPs)
-	var vips []string
-	for _, in := range s.Status.LoadBalancer.Ingress {
-		if in.IP != "" && (in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP) {
-			vips = append(vips, in.IP)
-		}
-	}
-	return append(out, c.addresses(s, "status.loadBalancer.ingress", vips)...)
+// hasFamily tells whether a Service is of the family of an address. Its
+// cluster addresses tell, as they do for kube-proxy.
+func hasFamily(s *corev1.Service, addr netip.Addr) bool {
+	return slices.ContainsFunc(clusterIPs(s), func(text string) bool {
+		own, err := netip.ParseAddr(text)
+		return err == nil && own.Unmap().Is4() == addr.Is4()
+	})
 }
 
+// externalAddresses are those that are neither cluster nor node addresses,
+// each once.
+func (c *compiler) externalAddresses(s *corev1.Service) []netip.Addr {
+	out := c.addresses(s, "spec.externalIPs", s.Spec.ExternalIPs)
+	// An entry that is not for us keeps its place, so that a field is named
+	// as it is in the object.
+	vips := make([]string, len(s.Status.LoadBalancer.Ingress))
+	for i, in := range s.Status.LoadBalancer.Ingress {
+		if in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP {
+			vips[i] = in.IP
+		}
+	}
+	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
+		c.problem(s, "spec.loadBalancerSourceRanges: not supported yet, so the load-balancer addresses are not served")
+		vips = nil
+	}
+	out = append(out, c.addresses(s, "status.loadBalancer.ingress", vips)...)
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// addresses parses those of a field; empty ones are left out.
 func (c *compiler) addresses(s *corev1.Service, field string, texts []string) []netip.Addr {
 	var out []netip.Addr
 	for i, text := range texts {
+		if text == "" {
+			continue
+		}
 		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.IsUnspecified() {
+		if err != nil || addr.IsUnspecified() || addr.Zone() != "" {
 			c.problem(s, "%s[%d] %q: expected an IP address", field, i, text)
 			continue
 		}
@@ -180,7 +214,6 @@ func (c *compiler) addresses(s *corev1.Service, field string, texts []string) []
 
 func (c *compiler) frontend(s *corev1.Service, f bpf.Frontend, from endpoints) {
 	if owner, taken := c.owners[f]; taken {
-		// Two ports of one Service cannot clash: the API refuses that.
 		c.problem(s, "%s port %d/%s: belongs to Service %s already", f.Addr, f.Port, f.Protocol, owner)
 		return
 	}

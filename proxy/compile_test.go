@@ -107,7 +107,6 @@ func TestCompile(t *testing.T) {
 			[]string{
 				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)", "127.0.0.1:30080 TCP/0 -> 10.244.0.7:8080(1)",
 				"192.0.2.1:30080 TCP/0 -> 10.244.0.7:8080(1)", "192.0.2.1:30080 TCP/1 -> 10.244.0.7:8080(1)",
-				"[2001:db8::1]:30080 TCP/0 ->", "[2001:db8::1]:30080 TCP/1 ->",
 			},
 		},
 		"external policy Local": {
@@ -131,6 +130,13 @@ func TestCompile(t *testing.T) {
 				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{
 					{IP: "198.51.100.2"}, {IP: "198.51.100.3", IPMode: new(corev1.LoadBalancerIPModeProxy)}, {Hostname: "x"},
 				}
+			}),
+			nil, []string{"10.96.0.5:80 TCP/0 ->", "198.51.100.2:80 TCP/0 ->", "198.51.100.2:80 TCP/1 ->"},
+		},
+		"one address twice": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs = []string{"198.51.100.2"}
+				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.2"}}
 			}),
 			nil, []string{"10.96.0.5:80 TCP/0 ->", "198.51.100.2:80 TCP/0 ->", "198.51.100.2:80 TCP/1 ->"},
 		},
@@ -159,7 +165,16 @@ func TestCompileTellsProblems(t *testing.T) {
 	}{
 		"SCTP": {service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }), nil,
 			"Service a/web: spec.ports[0].protocol SCTP: only TCP and UDP are served"},
-		"port 0": {service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 0 }), nil, "spec.ports[0].port 0: expected 1 to 65535"},
+		"port 0":           {service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 0 }), nil, "spec.ports[0].port 0: expected 1 to 65535"},
+		"node port beyond": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 70000 }), nil, "spec.ports[0].nodePort 70000: expected 1 to 65535"},
+		"source ranges": {service(func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"10.0.0.0/8"} }), nil,
+			"spec.loadBalancerSourceRanges: not supported yet, so the load-balancer addresses are not served"},
+		"session affinity": {service(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }), nil,
+			"spec.sessionAffinity ClientIP: not supported yet"},
+		"bad load balancer": {service(func(s *corev1.Service) {
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "x"}, {IP: "fd00::1%eth0"}}
+		}), nil, `status.loadBalancer.ingress[1] "fd00::1%eth0": expected an IP address`},
+		"v4-mapped": {service(nil), slice(discoveryv1.AddressTypeIPv6, up("::ffff:10.0.0.1", "n1")), `"::ffff:10.0.0.1": expected an address of type IPv6`},
 		"no address": {service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"x"} }), nil,
 			`spec.externalIPs[0] "x": expected an IP address`},
 		"wrong family": {service(nil), slice(discoveryv1.AddressTypeIPv4, up("fd00::1", "n1")),

@@ -111,7 +111,7 @@ func parseEndpoint(family discoveryv1.AddressType, e discoveryv1.Endpoint) (endp
 	}
 	addr, err := netip.ParseAddr(e.Addresses[0])
 	v4 := family == discoveryv1.AddressTypeIPv4
-	if err != nil || addr.Is4() != v4 || (!v4 && family != discoveryv1.AddressTypeIPv6) {
+	if err != nil || addr.Is4() != v4 || addr.Is4In6() || addr.Zone() != "" || (!v4 && family != discoveryv1.AddressTypeIPv6) {
 		return endpoint{}, fmt.Errorf("%q: expected an address of type %s", e.Addresses[0], family)
 	}
 	out := endpoint{addr: addr}

@@ -26,8 +26,6 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
-
-	"slipway.dev/slipway/bpf"
 )
 
 const (
@@ -43,8 +41,11 @@ type Config struct {
 	NodeName string
 	// Informers are started by the caller, after New.
 	Informers informers.SharedInformerFactory
-	// Datapath is what is kept equal to the objects.
-	Datapath *bpf.Datapath
+	// Datapath is what is kept equal to the objects; *bpf.Datapath is one.
+	Datapath interface {
+		Datapath
+		uplinker
+	}
 	// Registry gets the metrics; may be nil.
 	Registry prometheus.Registerer
 	Log      *slog.Logger
@@ -109,7 +110,8 @@ func (p *Proxy) touch() {
 	}
 }
 
-// Synced tells whether all objects have been written once.
+// Synced tells whether all objects have been read and written once. What could
+// not be written is tried again and logged.
 func (p *Proxy) Synced() bool { return p.serving.Load() != nil }
 
 // Stats returns how many frontends and backends are served.
@@ -124,6 +126,8 @@ func (p *Proxy) Stats() (frontends, backends int) {
 // nothing before all objects have been read, and leaves the data path as it
 // is when it returns.
 func (p *Proxy) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	w, err := newWriter(p.cfg.Datapath, time.Now)
 	if err != nil {
 		return fmt.Errorf("run proxy: %w", err)
@@ -137,12 +141,21 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return nil
 	}
 	p.touch()
+	return p.follow(ctx, w, node, changed)
+}
+
+// follow writes after each change, and again later when something is left to
+// do.
+func (p *Proxy) follow(ctx context.Context, w *writer, node *uplinks, changed <-chan struct{}) error {
+	again := time.NewTimer(0)
+	defer again.Stop()
 	retry := firstRetry
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.dirty:
+		case <-again.C:
 		case _, ok := <-changed:
 			if !ok {
 				return watchEnded(ctx)
@@ -151,13 +164,18 @@ func (p *Proxy) Run(ctx context.Context) error {
 		if !sleep(ctx, coalesce) {
 			return nil
 		}
-		if err := p.sync(w, node); err != nil {
+		switch err := p.sync(w, node); {
+		case err != nil:
 			p.cfg.Log.Error("write services", "err", err, "retry", retry)
-			time.AfterFunc(retry, p.touch)
+			again.Reset(retry)
 			retry = min(2*retry, lastRetry)
-			continue
+		case len(w.retired) > 0:
+			// Freed even when nothing changes any more.
+			again.Reset(grace)
+			retry = firstRetry
+		default:
+			retry = firstRetry
 		}
-		retry = firstRetry
 	}
 }
 
@@ -180,10 +198,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // sync compiles all objects and writes what differs.
 func (p *Proxy) sync(w *writer, node *uplinks) error {
 	begin := time.Now()
-	addrs, err := node.reconcile()
-	if err != nil {
-		return err
-	}
+	err := p.write(w, node)
+	p.metrics.observe(time.Since(begin), w, err)
+	return err
+}
+
+func (p *Proxy) write(w *writer, node *uplinks) error {
 	services, err := p.services.List(labels.Everything())
 	if err != nil {
 		return err
@@ -192,16 +212,12 @@ func (p *Proxy) sync(w *writer, node *uplinks) error {
 	if err != nil {
 		return err
 	}
+	addrs, linkErr := node.reconcile()
 	tables, problems := Compile(Objects{services, slices}, Facts{p.cfg.NodeName, addrs})
 	p.tell(problems)
 	_, err = w.apply(tables)
 	p.serving.Store(&counts{len(w.entries), len(w.ids.used)})
-	p.metrics.observe(time.Since(begin), w, err)
-	// What was retired is freed even when nothing changes any more.
-	if len(w.retired) > 0 {
-		time.AfterFunc(grace, p.touch)
-	}
-	return err
+	return errors.Join(linkErr, err)
 }
 
 // tell logs each problem once, for as long as it stays.

@@ -62,39 +62,34 @@ func (u *uplinks) watch(ctx context.Context) (<-chan struct{}, error) {
 	return notes, nil
 }
 
-// reconcile attaches and detaches programs, and returns the node's addresses.
+// reconcile attaches and detaches programs, and returns the node's addresses,
+// also beside an error: one interface that refuses a program does not hold up
+// the rest.
 func (u *uplinks) reconcile() ([]netip.Addr, error) {
 	found, addrs, err := nodeLinks()
 	if err != nil {
-		return nil, err
+		return addrs, err
 	}
+	attached := make(map[int]bool, len(found))
 	var errs []error
 	for _, index := range found {
-		if u.attached[index] {
+		if attached[index] = true; u.attached[index] {
 			continue
 		}
-		// An interface that goes away meanwhile is told about by the kernel.
 		if err := u.datapath.AttachUplink(index); err != nil {
+			attached[index] = false
 			errs = append(errs, err)
 		}
 	}
+	u.attached = attached
 	known, err := u.datapath.Uplinks()
-	if err != nil {
-		return nil, err
-	}
+	errs = append(errs, err)
 	for _, index := range known {
 		if !slices.Contains(found, index) {
 			errs = append(errs, u.datapath.DetachUplink(index))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	u.attached = make(map[int]bool, len(found))
-	for _, index := range found {
-		u.attached[index] = true
-	}
-	return addrs, nil
+	return addrs, errors.Join(errs...)
 }
 
 // nodeLinks lists the uplinks and their addresses, both in order.

@@ -29,6 +29,9 @@ type Datapath interface {
 	BackendCapacity() uint32
 }
 
+// unknown are backends that no table has, so that they differ from all.
+var unknown = []bpf.Backend{{}}
+
 // entry is a frontend as it is in the data path.
 type entry struct {
 	rng      bpf.Range
@@ -73,18 +76,22 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 	return w, nil
 }
 
-// adopt reads a range. One that overlaps another is not ours to reuse: its
-// frontend is written anew at the first apply.
+// adopt reads a range. One that makes no sense, because it overlaps another
+// or leads to a backend that cannot be, is left alone until the first apply
+// writes its frontend anew.
 func (w *writer) adopt(rng bpf.Range) (entry, error) {
 	if rng.Count == 0 {
 		return entry{rng: rng}, nil
 	}
 	if !w.slots.reserve(rng.First, rng.Count) {
-		return entry{rng: bpf.Range{Generation: rng.Generation}, backends: []bpf.Backend{{}}}, nil
+		return entry{rng: bpf.Range{Generation: rng.Generation}, backends: unknown}, nil
 	}
 	ids, err := w.datapath.Slots(rng.First, rng.Count)
 	if err != nil {
 		return entry{}, err
+	}
+	if slices.ContainsFunc(ids, func(id uint32) bool { return id >= w.datapath.BackendCapacity() }) {
+		return entry{rng: rng, backends: unknown}, nil
 	}
 	e := entry{rng: rng, ids: ids}
 	for _, id := range ids {

@@ -221,3 +221,22 @@ func TestWriterTellsWhatDoesNotFit(t *testing.T) {
 		t.Errorf("%q does not name the capacity", err)
 	}
 }
+
+// TestWriterAdoptsDamage starts on tables that make no sense.
+func TestWriterAdoptsDamage(t *testing.T) {
+	datapath := newFake(10, 4)
+	datapath.frontends = map[bpf.Frontend]bpf.Range{
+		frontend(1): {First: 0, Count: 2}, // its slots lead beyond the backends
+		frontend(2): {First: 1, Count: 2}, // overlaps the first
+		frontend(3): {First: 8, Count: 5}, // beyond the slots
+	}
+	datapath.slots[0], datapath.slots[1] = 99, 99
+	w := mustWriter(t, datapath, time.Now)
+	want := Tables{frontend(1): {backend(1, 1)}, frontend(2): {backend(2, 1)}}
+	if _, err := w.apply(want); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.EqualFunc(datapath.tables(), want, slices.Equal[[]bpf.Backend]) {
+		t.Errorf("the data path has %v, expected %v", datapath.tables(), want)
+	}
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	clientfake "k8s.io/client-go/kubernetes/fake"
+
+	"slipway.dev/slipway/bpf"
+	"slipway.dev/slipway/internal/roottest"
+)
+
+// machine is a fake data path whose uplinks refuse their programs. It may be
+// read while a Proxy runs.
+type machine struct {
+	mu sync.Mutex
+	*fake
+}
+
+func (m *machine) SetFrontend(k bpf.Frontend, r bpf.Range) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fake.SetFrontend(k, r)
+}
+
+func (m *machine) DeleteFrontend(k bpf.Frontend) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fake.DeleteFrontend(k)
+}
+
+func (m *machine) has(k bpf.Frontend) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.frontends[k]
+	return ok
+}
+
+func (m *machine) AttachUplink(int) error  { return errors.New("no such hook") }
+func (m *machine) DetachUplink(int) error  { return nil }
+func (m *machine) Uplinks() ([]int, error) { return nil, nil }
+
+// TestRunFollowsServices runs a Proxy on a fake API, on a machine where no
+// uplink takes a program: Services are served all the same.
+func TestRunFollowsServices(t *testing.T) {
+	client := clientfake.NewClientset(service(nil))
+	factory := informers.NewSharedInformerFactory(client, 0)
+	datapath := &machine{fake: newFake(100, 100)}
+	p, err := New(Config{
+		NodeName: "n1", Informers: factory, Datapath: datapath,
+		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	factory.Start(ctx.Done())
+	web := bpf.Frontend{Addr: frontend(5).Addr, Port: 80, Protocol: bpf.ProtocolTCP}
+	wait := func(served bool) {
+		t.Helper()
+		roottest.Eventually(t, 10*time.Second, func() error {
+			if datapath.has(web) != served || !p.Synced() {
+				return fmt.Errorf("served: %v, expected %v", !served, served)
+			}
+			return nil
+		})
+	}
+	wait(true)
+	if err := client.CoreV1().Services("a").Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait(false)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
