@@ -56,7 +56,9 @@ func TestRootCluster(t *testing.T) {
 // test ends, however that ends.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{slipway: binary(t), before: snapshot(t)}
+	c := &cluster{slipway: binary(t)}
+	keepForeignLogs(t)
+	c.before = snapshot(t)
 	c.app = buildApp(t)
 	serving := false
 	t.Cleanup(func() {
@@ -78,6 +80,32 @@ func newCluster(t *testing.T) *cluster {
 	serving = true
 	t.Logf("the application serves after %.1f s more", time.Since(begin).Seconds())
 	return c
+}
+
+// keepForeignLogs puts logs of another kubelet on the machine, which must be
+// there in the end, alone.
+func keepForeignLogs(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{"/var/log/pods", "/var/log/containers"} {
+		made := !exists(dir)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		foreign, err := os.CreateTemp(dir, "e2e-foreign-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			foreign.Close()
+			if err := os.Remove(foreign.Name()); err != nil {
+				t.Error(err)
+			}
+			if made {
+				// Empty, unless the test has failed for that.
+				_ = os.Remove(dir)
+			}
+		})
+	}
 }
 
 func exists(path string) bool {
