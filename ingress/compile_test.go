@@ -132,7 +132,7 @@ func TestHostMatching(t *testing.T) {
 	)}, "exact", "wild", "path", "any"))
 	for host, want := range map[string]string{
 		"foo.bar.com": "exact", "FOO.bar.com:8080": "exact", "foo.bar.com.": "exact", "x.bar.com": "wild",
-		"bar.com": "any", "a.b.bar.com": "any", "other.org": "any", "": "any", "[::1]:80": "any",
+		"bar.com": "any", ".bar.com": "any", "a.b.bar.com": "any", "other.org": "any", "": "any", "[::1]:80": "any",
 		// A host with routes of its own takes nothing from the wildcard.
 		"only.bar.com": "any",
 	} {

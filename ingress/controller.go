@@ -142,26 +142,28 @@ func (c *Controller) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.reload(); err != nil {
+	objects, err := c.reload()
+	if err != nil {
+		servers.close()
 		return err
 	}
 	c.serving.Store(true)
 	defer c.serving.Store(false)
+	ctx, cancel := context.WithCancel(ctx)
 	updates := make(chan struct{})
 	go func() {
 		defer close(updates)
-		c.follow(ctx)
+		c.follow(ctx, objects)
 	}()
 	err = servers.run(ctx)
-	if err == nil {
-		<-updates
-	}
+	cancel()
+	<-updates
 	return err
 }
 
 // follow makes a new table and new status after each change.
-func (c *Controller) follow(ctx context.Context) {
-	c.writeStatus(ctx)
+func (c *Controller) follow(ctx context.Context, serving Objects) {
+	c.writeStatus(ctx, serving)
 	for {
 		select {
 		case <-ctx.Done():
@@ -173,25 +175,27 @@ func (c *Controller) follow(ctx context.Context) {
 			return
 		case <-time.After(coalesce):
 		}
-		if err := c.reload(); err != nil {
+		serving, err := c.reload()
+		if err != nil {
 			c.cfg.Log.Error("make route table", "err", err)
 			continue
 		}
 		// Only now does the table that the status speaks of serve.
-		c.writeStatus(ctx)
+		c.writeStatus(ctx, serving)
 	}
 }
 
-func (c *Controller) reload() error {
+// reload puts a table in place and returns the objects it was made of.
+func (c *Controller) reload() (Objects, error) {
 	objects, err := c.objects.list()
 	if err != nil {
-		return err
+		return Objects{}, err
 	}
 	table, problems := Compile(objects)
 	c.handler.table.Store(table)
 	c.metrics.reloaded(table)
 	c.tell(problems)
-	return nil
+	return objects, nil
 }
 
 // tell writes an event for each problem, once for as long as it stays.

@@ -23,6 +23,8 @@ const (
 	dialTimeout = 3 * time.Second
 	// idleUpstream is how long an unused connection to an endpoint is kept.
 	idleUpstream = 60 * time.Second
+	// answerTimeout is how long an endpoint may take to begin its answer.
+	answerTimeout = 60 * time.Second
 	// maxIdle is how many of them are kept for one endpoint.
 	maxIdle = 256
 	// copyBuffer is the size of a buffer for bodies, in bytes.
@@ -71,6 +73,8 @@ func newTransport() *http.Transport {
 		MaxIdleConnsPerHost: maxIdle,
 		IdleConnTimeout:     idleUpstream,
 		DisableCompression:  true,
+
+		ResponseHeaderTimeout: answerTimeout,
 	}
 }
 
@@ -78,8 +82,9 @@ func newTransport() *http.Transport {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	rec := &recorder{ResponseWriter: w, code: http.StatusOK}
+	// Also when an endpoint breaks off and the proxy ends by a panic.
+	defer func() { h.metrics.observe(rec.code, time.Since(begin)) }()
 	h.serve(rec, r)
-	h.metrics.observe(rec.code, time.Since(begin))
 }
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {

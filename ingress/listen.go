@@ -73,6 +73,12 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
+// close gives the ports back when nothing was served.
+func (s *servers) close() {
+	s.plainListener.Close()
+	s.tlsListener.Close()
+}
+
 // run serves until ctx ends, then lets running requests finish for a moment.
 func (s *servers) run(ctx context.Context) error {
 	ended := make(chan error, 2)

@@ -22,12 +22,7 @@ const (
 // writeStatus brings the status of all Ingresses to what is served: our
 // addresses on those of our class, and none of ours on those that have left
 // it.
-func (c *Controller) writeStatus(ctx context.Context) {
-	objects, err := c.objects.list()
-	if err != nil {
-		c.cfg.Log.Error("list ingresses", "err", err)
-		return
-	}
+func (c *Controller) writeStatus(ctx context.Context, objects Objects) {
 	ours := c.addresses()
 	for _, ing := range objects.Ingresses {
 		have := ing.Status.LoadBalancer.Ingress

@@ -56,7 +56,7 @@ func (t *Table) Match(host, path string) *Backend {
 		}
 		return t.any.fallback()
 	}
-	if _, parent, ok := strings.Cut(host, "."); ok {
+	if label, parent, ok := strings.Cut(host, "."); ok && label != "" {
 		if r := t.wildcards[parent]; r != nil {
 			if b := r.match(path); b != nil {
 				return b
@@ -127,7 +127,7 @@ func (t *Table) certificate(name string) *tls.Certificate {
 	if c := t.exactCerts[name]; c != nil {
 		return c
 	}
-	if _, parent, ok := strings.Cut(name, "."); ok {
+	if label, parent, ok := strings.Cut(name, "."); ok && label != "" {
 		return t.wildcardCerts[parent]
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"slipway.dev/slipway/internal/process"
@@ -92,7 +93,7 @@ func clearOrphans(cfg Config) error {
 }
 
 func restoreHost(cfg Config) error {
-	errs := []error{host.UnmountBelow(cfg.RunDir, cfg.DataDir)}
+	errs := []error{host.UnmountBelow(cfg.RunDir, cfg.DataDir), removePodLogs(cfg)}
 	if _, err := os.Stat(cfg.DataDir); err == nil {
 		journal, err := host.OpenJournal(cfg.journal())
 		if err == nil {
@@ -101,6 +102,41 @@ func restoreHost(cfg Config) error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, os.RemoveAll(cfg.RunDir))
+	return errors.Join(errs...)
+}
+
+// Where kubelets keep the logs of pods, and links to them.
+const (
+	podLogs       = "/var/log/pods"
+	containerLogs = "/var/log/containers"
+)
+
+// removePodLogs removes the logs of this node's pods, also where the directory
+// is not ours to remove. Their names end with the pods' UIDs.
+func removePodLogs(cfg Config) error {
+	pods, err := os.ReadDir(filepath.Join(cfg.kubeletDir(), "pods"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, pod := range pods {
+		found, err := filepath.Glob(filepath.Join(podLogs, "*_"+pod.Name()))
+		errs = append(errs, err)
+		for _, dir := range found {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	links, err := filepath.Glob(filepath.Join(containerLogs, "*.log"))
+	errs = append(errs, err)
+	for _, link := range links {
+		to, err := os.Readlink(link)
+		if err != nil || !strings.HasPrefix(to, podLogs+"/") {
+			continue
+		}
+		if _, err := os.Stat(to); errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, os.Remove(link))
+		}
+	}
 	return errors.Join(errs...)
 }
 

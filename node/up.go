@@ -157,7 +157,7 @@ func prepareHost(cfg Config) error {
 		return err
 	}
 	// These are made by upstream components at fixed places.
-	for _, dir := range []string{"/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/var/lib/cni"} {
+	for _, dir := range []string{"/var/lib/kubelet", podLogs, containerLogs, "/var/lib/cni"} {
 		if err := journal.NoteDir(dir); err != nil {
 			return err
 		}
