@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -18,8 +19,8 @@ import (
 	"slipway.dev/slipway/node/host"
 )
 
-// startData starts the data plane and DNS, and waits until the node is Ready
-// and both serve.
+// startData starts the data plane, the kubelet and DNS, and waits until the
+// node is Ready and all of it serves.
 func (c *cluster) startData(ctx context.Context) error {
 	client, err := c.newClient()
 	if err != nil {
@@ -28,6 +29,9 @@ func (c *cluster) startData(ctx context.Context) error {
 	c.addProbe(checkAPI(client), checkNode(client, c.cfg.NodeName))
 	data, err := c.startAgent(client)
 	if err != nil {
+		return err
+	}
+	if err := c.startKubelet(ctx, client, data); err != nil {
 		return err
 	}
 	if err := installClasses(ctx, client); err != nil {
@@ -49,6 +53,23 @@ func (c *cluster) startData(ctx context.Context) error {
 	}
 	c.steps.Show(Progress{Step: "node Ready", Took: time.Since(c.begin)})
 	return data.WaitServing(ctx)
+}
+
+// startKubelet starts the kubelet; on a node that is known already, after the
+// pod network serves. A kubelet that finds no network reports the node as not
+// Ready, and looks again only ten seconds later.
+func (c *cluster) startKubelet(ctx context.Context, client kubernetes.Interface, data *agent.Agent) error {
+	node, err := client.CoreV1().Nodes().Get(ctx, c.cfg.NodeName, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("look for node %s: %w", c.cfg.NodeName, err)
+	}
+	if err == nil && len(node.Spec.PodCIDRs) > 0 {
+		if _, err := data.WaitNetwork(ctx); err != nil {
+			return err
+		}
+	}
+	c.sup.Start("kubelet", stageRest, c.runKubelet)
+	return nil
 }
 
 // labelControlPlane gives the node the role that `kubectl get nodes` shows. The

@@ -93,7 +93,9 @@ func clearOrphans(cfg Config) error {
 }
 
 func restoreHost(cfg Config) error {
-	errs := []error{host.UnmountBelow(cfg.RunDir, cfg.DataDir), removePodLogs(cfg)}
+	errs := []error{
+		host.UnmountBelow(cfg.RunDir, cfg.DataDir), removePodLogs(cfg), host.RemoveDeadSockets(devicePlugins),
+	}
 	if _, err := os.Stat(cfg.DataDir); err == nil {
 		journal, err := host.OpenJournal(cfg.journal())
 		if err == nil {
@@ -105,8 +107,10 @@ func restoreHost(cfg Config) error {
 	return errors.Join(errs...)
 }
 
-// Where kubelets keep the logs of pods, and links to them.
+// Where kubelets keep the logs of pods, links to them, and the socket for
+// device plugins, whatever their root directory is.
 const (
+	devicePlugins = "/var/lib/kubelet/device-plugins"
 	podLogs       = "/var/log/pods"
 	containerLogs = "/var/log/containers"
 )

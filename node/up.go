@@ -129,7 +129,6 @@ func (c *cluster) start(parent context.Context) error {
 	if err := controller.WaitStarted(ctx); err != nil {
 		return err
 	}
-	c.sup.Start("kubelet", stageRest, c.runKubelet)
 	return c.startData(ctx)
 }
 

@@ -3,14 +3,13 @@
 package containerd
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
 
 	"slipway.dev/slipway/internal/process"
+	"slipway.dev/slipway/node/host"
 )
 
 // KillLeftovers kills the daemon and the shims that were started for this
@@ -25,36 +24,18 @@ func KillLeftovers(cfg Config, timeout time.Duration) error {
 			return fmt.Errorf("kill leftovers of containerd: %w", err)
 		}
 	}
-	return removeDeadSockets()
-}
-
-// shimSockets is where upstream's shims listen, whatever the state directory
-// of their daemon is.
-const shimSockets = "/run/containerd/s"
-
-// removeDeadSockets removes the sockets of shims that were killed, and the
-// directory when nothing is left in it. Those of other daemons' shims answer.
-func removeDeadSockets() error {
-	entries, err := os.ReadDir(shimSockets)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("list shim sockets: %w", err)
-	}
-	for _, e := range entries {
-		path := filepath.Join(shimSockets, e.Name())
-		conn, err := net.Dial("unix", path)
-		if err == nil {
-			conn.Close()
-			continue
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove dead shim socket: %w", err)
-		}
+	if err := host.RemoveDeadSockets(shimSockets); err != nil {
+		return err
 	}
 	// They stay when they are not empty.
 	_ = os.Remove(shimSockets)
 	_ = os.Remove(filepath.Dir(shimSockets))
 	return nil
 }
+
+// shimSockets is where upstream's shims listen, whatever the state directory
+// of their daemon is.
+const shimSockets = "/run/containerd/s"
 
 // StateLost tells whether the record of the daemon is missing: after a reboot,
 // after a clean stop, or because somebody has emptied the state directory.

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -158,5 +159,34 @@ func TestRootRemoveCgroupKills(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(root, name)); !os.IsNotExist(err) {
 		t.Errorf("the cgroup is still there (%v)", err)
+	}
+}
+
+func TestRemoveDeadSockets(t *testing.T) {
+	dir := t.TempDir()
+	listen := func(name string) net.Listener {
+		t.Helper()
+		l, err := net.Listen("unix", filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	defer listen("alive").Close()
+	dead := listen("dead")
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	dead.Close()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveDeadSockets(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != 2 {
+		t.Errorf("left are %v (%v), expected the socket that answers and the file", left, err)
+	}
+	if err := RemoveDeadSockets(filepath.Join(dir, "none")); err != nil {
+		t.Error(err)
 	}
 }
