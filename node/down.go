@@ -94,7 +94,7 @@ func clearOrphans(cfg Config) error {
 
 func restoreHost(cfg Config) error {
 	errs := []error{
-		host.UnmountBelow(cfg.RunDir, cfg.DataDir), removePodLogs(cfg), host.RemoveDeadSockets(devicePlugins),
+		host.UnmountBelow(cfg.RunDir, cfg.DataDir), removePodLogs(), host.RemoveDeadSockets(devicePlugins),
 	}
 	if _, err := os.Stat(cfg.DataDir); err == nil {
 		journal, err := host.OpenJournal(cfg.journal())
@@ -115,20 +115,14 @@ const (
 	containerLogs = "/var/log/containers"
 )
 
-// removePodLogs removes the logs of this node's pods, also where the directory
-// is not ours to remove. Their names end with the pods' UIDs.
-func removePodLogs(cfg Config) error {
-	pods, err := os.ReadDir(filepath.Join(cfg.kubeletDir(), "pods"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+// removePodLogs removes the logs of pods, also where the directory is not ours
+// to remove. A kubelet takes all directories in it that are named after a pod
+// for its own, and clears away those of pods that it does not know.
+func removePodLogs() error {
+	pods, err := filepath.Glob(filepath.Join(podLogs, "*_*_*"))
 	errs := []error{err}
-	for _, pod := range pods {
-		found, err := filepath.Glob(filepath.Join(podLogs, "*_"+pod.Name()))
-		errs = append(errs, err)
-		for _, dir := range found {
-			errs = append(errs, os.RemoveAll(dir))
-		}
+	for _, dir := range pods {
+		errs = append(errs, os.RemoveAll(dir))
 	}
 	links, err := filepath.Glob(filepath.Join(containerLogs, "*.log"))
 	errs = append(errs, err)

@@ -82,30 +82,31 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// keepForeignLogs puts logs of another kubelet on the machine, which must be
-// there in the end, alone.
+// keepForeignLogs makes the directories for logs before the cluster does, and
+// puts a file of another program beside its links; all of that must be there
+// in the end. A kubelet removes every unknown entry of /var/log/pods itself.
 func keepForeignLogs(t *testing.T) {
 	t.Helper()
 	for _, dir := range []string{"/var/log/pods", "/var/log/containers"} {
-		made := !exists(dir)
+		if exists(dir) {
+			continue
+		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		foreign, err := os.CreateTemp(dir, "e2e-foreign-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			foreign.Close()
-			if err := os.Remove(foreign.Name()); err != nil {
-				t.Error(err)
-			}
-			if made {
-				// Empty, unless the test has failed for that.
-				_ = os.Remove(dir)
-			}
-		})
+		// Empty, unless the test has failed for that.
+		t.Cleanup(func() { _ = os.Remove(dir) })
 	}
+	foreign, err := os.CreateTemp("/var/log/containers", "e2e-foreign-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		foreign.Close()
+		if err := os.Remove(foreign.Name()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func exists(path string) bool {
