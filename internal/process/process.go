@@ -28,24 +28,34 @@ type Identity struct {
 
 // Identify returns the identity of a process that runs now.
 func Identify(pid int) (Identity, error) {
-	start, err := startTime(pid)
+	stat, err := readStat(pid)
 	if err != nil {
 		return Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
 		return Identity{}, fmt.Errorf("identify process %d: %w", pid, err)
 	}
-	return Identity{PID: pid, Start: start, Boot: strings.TrimSpace(string(boot))}, nil
+	return Identity{PID: pid, Start: stat.start, Boot: boot}, nil
 }
 
-// Alive tells whether the process still runs and is no zombie.
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+}
+
+// Alive tells whether the process still runs and is no zombie. State and start
+// time are read at once: between two reads a parent could reap it.
 func (id Identity) Alive() bool {
 	if id.PID <= 0 {
 		return false
 	}
-	now, err := Identify(id.PID)
-	return err == nil && now == id && !zombie(id.PID)
+	stat, err := readStat(id.PID)
+	if err != nil || stat.ended() || stat.start != id.Start {
+		return false
+	}
+	boot, err := bootID()
+	return err == nil && boot == id.Boot
 }
 
 // Handle watches a process.
@@ -110,31 +120,27 @@ func end(id Identity, timeout time.Duration, signals ...unix.Signal) error {
 	return fmt.Errorf("end process %d: it is still there after %v", id.PID, timeout)
 }
 
-// startTime reads field 22 of /proc/PID/stat; see proc_pid_stat(5).
-func startTime(pid int) (uint64, error) {
-	fields, err := statFields(pid)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
+// stat is what we need of /proc/PID/stat; see proc_pid_stat(5).
+type stat struct {
+	state string
+	// start is the time of the start, in clock ticks since boot.
+	start uint64
 }
 
-func zombie(pid int) bool {
-	fields, err := statFields(pid)
-	return err == nil && (fields[0] == "Z" || fields[0] == "X")
-}
+// ended tells whether the process is a zombie or dead.
+func (s stat) ended() bool { return s.state == "Z" || s.state == "X" }
 
-// statFields returns the fields from the third on: the second, the command,
-// may itself hold spaces and brackets.
-func statFields(pid int) ([]string, error) {
+// readStat counts the fields after the command, which may itself hold spaces
+// and brackets.
+func readStat(pid int) (stat, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return nil, err
+		return stat{}, err
 	}
-	end := bytes.LastIndexByte(data, ')')
-	fields := strings.Fields(string(data[end+1:]))
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	if len(fields) < 20 {
-		return nil, fmt.Errorf("unexpected format of /proc/%d/stat", pid)
+		return stat{}, fmt.Errorf("unexpected format of /proc/%d/stat", pid)
 	}
-	return fields, nil
+	start, err := strconv.ParseUint(fields[19], 10, 64)
+	return stat{state: fields[0], start: start}, err
 }

@@ -49,6 +49,22 @@ func TestStopEndsTheProcess(t *testing.T) {
 	}
 }
 
+// A parent reaps at a moment of its own; at none of them may an ended process
+// look alive.
+func TestEndedProcessIsNotAlive(t *testing.T) {
+	for range 200 {
+		_, id := startSleep(t, "sleep")
+		if err := Kill(id, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			if id.Alive() {
+				t.Fatal("an ended process is alive")
+			}
+		}
+	}
+}
+
 func TestOtherProcessWithSamePidIsNotTaken(t *testing.T) {
 	_, id := startSleep(t, "sleep")
 	other := id
