@@ -102,7 +102,7 @@ func (c Config) args() []string {
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
 		"--enable-bootstrap-token-auth=true",
-		"--tls-cert-file=" + c.PKI("apiserver.crt"),
+		"--tls-cert-file=" + c.PKI("apiserver-chain.crt"),
 		"--tls-private-key-file=" + c.PKI("apiserver.key"),
 		"--client-ca-file=" + c.PKI("ca.crt"),
 		"--kubelet-certificate-authority=" + c.PKI("ca.crt"),

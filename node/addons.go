@@ -39,9 +39,8 @@ func installClasses(ctx context.Context, client kubernetes.Interface) error {
 	return nil
 }
 
-// installDNS makes the Service kube-dns lead to the addresses that the DNS
-// server in this process listens on.
-func installDNS(ctx context.Context, client kubernetes.Interface, cfg Config, serving []netip.Addr) error {
+// installDNS makes the Service that pods ask for names.
+func installDNS(ctx context.Context, client kubernetes.Interface, cfg Config) error {
 	service := dnsService(cfg)
 	data, err := json.Marshal(service)
 	if err != nil {
@@ -51,6 +50,12 @@ func installDNS(ctx context.Context, client kubernetes.Interface, cfg Config, se
 	if err != nil {
 		return fmt.Errorf("install Service %s: %w", service.Name, err)
 	}
+	return nil
+}
+
+// publishDNS makes the Service kube-dns lead to the addresses that the DNS
+// server in this process listens on.
+func publishDNS(ctx context.Context, client kubernetes.Interface, cfg Config, serving []netip.Addr) error {
 	for _, slice := range dnsSlices(cfg.NodeName, serving) {
 		data, err := json.Marshal(slice)
 		if err != nil {
@@ -58,7 +63,7 @@ func installDNS(ctx context.Context, client kubernetes.Interface, cfg Config, se
 		}
 		_, err = client.DiscoveryV1().EndpointSlices(slice.Namespace).Patch(ctx, slice.Name, types.ApplyPatchType, data, applyAs)
 		if err != nil {
-			return fmt.Errorf("install EndpointSlice %s: %w", slice.Name, err)
+			return fmt.Errorf("publish EndpointSlice %s: %w", slice.Name, err)
 		}
 	}
 	return nil

@@ -21,54 +21,48 @@ import (
 
 // startData starts the data plane, the kubelet and DNS, and waits until the
 // node is Ready and all of it serves.
-func (c *cluster) startData(ctx context.Context) error {
-	client, err := c.newClient()
+func (m *member) startData(ctx context.Context) error {
+	client, err := m.newClient("agent.kubeconfig", "slipway-agent")
 	if err != nil {
 		return err
 	}
-	c.addProbe(checkAPI(client), checkNode(client, c.cfg.NodeName))
-	data, err := c.startAgent(client)
+	m.addProbe(checkAPI(client), checkNode(client, m.cfg.NodeName))
+	data, err := m.startAgent(client)
 	if err != nil {
 		return err
 	}
-	if err := c.startKubelet(ctx, client, data); err != nil {
-		return err
-	}
-	if err := installClasses(ctx, client); err != nil {
+	if err := m.startKubelet(ctx, client, data); err != nil {
 		return err
 	}
 	gateways, err := data.WaitNetwork(ctx)
 	if err != nil {
 		return err
 	}
-	c.steps.Show(Progress{Step: "pod network serves", Took: time.Since(c.begin)})
-	if err := c.startDNS(ctx, client, gateways); err != nil {
+	m.steps.Show(Progress{Step: "pod network serves", Took: time.Since(m.begin)})
+	if err := m.startDNS(ctx, client, gateways); err != nil {
 		return err
 	}
-	if _, err := waitNode(ctx, client, c.cfg.NodeName, isReadySince(c.begin)); err != nil {
+	if _, err := waitNode(ctx, client, m.cfg.NodeName, isReadySince(m.begin)); err != nil {
 		return err
 	}
-	if err := labelControlPlane(ctx, client, c.cfg.NodeName); err != nil {
-		return err
-	}
-	c.steps.Show(Progress{Step: "node Ready", Took: time.Since(c.begin)})
+	m.steps.Show(Progress{Step: "node Ready", Took: time.Since(m.begin)})
 	return data.WaitServing(ctx)
 }
 
 // startKubelet starts the kubelet; on a node that is known already, after the
 // pod network serves. A kubelet that finds no network reports the node as not
 // Ready, and looks again only ten seconds later.
-func (c *cluster) startKubelet(ctx context.Context, client kubernetes.Interface, data *agent.Agent) error {
-	node, err := client.CoreV1().Nodes().Get(ctx, c.cfg.NodeName, metav1.GetOptions{})
+func (m *member) startKubelet(ctx context.Context, client kubernetes.Interface, data *agent.Agent) error {
+	node, err := client.CoreV1().Nodes().Get(ctx, m.cfg.NodeName, metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("look for node %s: %w", c.cfg.NodeName, err)
+		return fmt.Errorf("look for node %s: %w", m.cfg.NodeName, err)
 	}
 	if err == nil && len(node.Spec.PodCIDRs) > 0 {
 		if _, err := data.WaitNetwork(ctx); err != nil {
 			return err
 		}
 	}
-	c.sup.Start("kubelet", stageRest, c.runKubelet)
+	m.sup.Start("kubelet", stageRest, m.runKubelet)
 	return nil
 }
 
@@ -83,23 +77,23 @@ func labelControlPlane(ctx context.Context, client kubernetes.Interface, name st
 }
 
 // startAgent starts all parts of the data plane.
-func (c *cluster) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
+func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 	group, err := host.Unified()
 	if err != nil {
 		return nil, err
 	}
 	data, err := agent.Open(agent.Config{
-		NodeName: c.cfg.NodeName, NodeIPs: c.cfg.NodeIPs, ClusterCIDRs: c.cfg.PodCIDRs,
-		HTTPPort: c.cfg.HTTPPort, HTTPSPort: c.cfg.HTTPSPort,
-		Paths: c.cfg.agentPaths(group), Client: client, Registry: c.registry, Log: c.log,
+		NodeName: m.cfg.NodeName, NodeIPs: m.cfg.NodeIPs, ClusterCIDRs: m.cfg.PodCIDRs,
+		HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
+		Paths: m.cfg.agentPaths(group), Client: client, Registry: m.registry, Log: m.log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, part := range data.Parts() {
-		c.sup.Start(part.Name, stageRest, part.Run)
+		m.sup.Start(part.Name, stageRest, part.Run)
 	}
-	c.addProbe(agentProbes(data)...)
+	m.addProbe(agentProbes(data)...)
 	return data, nil
 }
 
@@ -121,26 +115,26 @@ func agentProbes(data *agent.Agent) []probe {
 
 // startDNS serves the cluster's names on the node's own addresses in the pod
 // network.
-func (c *cluster) startDNS(ctx context.Context, client kubernetes.Interface, addresses []netip.Addr) error {
+func (m *member) startDNS(ctx context.Context, client kubernetes.Interface, addresses []netip.Addr) error {
 	server, err := dns.Start(dns.Config{
-		Addresses: addresses, Domain: c.cfg.ClusterDomain, ResolvConf: resolvConf(),
-		Kubeconfig: c.cfg.certificates().Path("agent.kubeconfig"),
+		Addresses: addresses, Domain: m.cfg.ClusterDomain, ResolvConf: resolvConf(),
+		Kubeconfig: m.cfg.certificates().Path("agent.kubeconfig"),
 	})
 	if err != nil {
 		return err
 	}
-	c.sup.Start("dns", stageRest, server.Run)
-	c.addProbe(c.checkDNS(addresses))
-	return installDNS(ctx, client, c.cfg, addresses)
+	m.sup.Start("dns", stageRest, server.Run)
+	m.addProbe(m.checkDNS(addresses))
+	return publishDNS(ctx, client, m.cfg, addresses)
 }
 
 // checkDNS asks the server for a name that every cluster has.
-func (c *cluster) checkDNS(addresses []netip.Addr) probe {
+func (m *member) checkDNS(addresses []netip.Addr) probe {
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, netip.AddrPortFrom(addresses[0], 53).String())
 	}}
 	return func(ctx context.Context) Check {
-		name := "kubernetes.default.svc." + c.cfg.ClusterDomain + "."
+		name := "kubernetes.default.svc." + m.cfg.ClusterDomain + "."
 		found, err := resolver.LookupHost(ctx, name)
 		if err != nil {
 			return Check{Name: "DNS", Says: err.Error(), Do: "look for CoreDNS errors in the log"}

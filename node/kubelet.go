@@ -12,17 +12,17 @@ import (
 
 // runKubelet runs the kubelet of this node. It is started when the API server
 // is ready: before that it would only back off, for seconds.
-func (c *cluster) runKubelet(ctx context.Context) error {
-	pki := c.cfg.certificates()
+func (m *member) runKubelet(ctx context.Context) error {
+	pki := m.cfg.certificates()
 	return kubelet.Run(ctx, kubelet.Config{
-		NodeName:      c.cfg.NodeName,
-		NodeIPs:       c.cfg.NodeIPs,
-		RootDir:       c.cfg.kubeletDir(),
+		NodeName:      m.cfg.NodeName,
+		NodeIPs:       m.cfg.NodeIPs,
+		RootDir:       m.cfg.kubeletDir(),
 		Kubeconfig:    pki.Path("kubelet.kubeconfig"),
-		RuntimeSocket: c.cfg.containerd().Socket(),
+		RuntimeSocket: m.cfg.containerd().Socket(),
 		CgroupRoot:    "/" + cgroupName,
-		ClusterDNS:    c.cfg.dnsAddresses()[:1],
-		ClusterDomain: c.cfg.ClusterDomain,
+		ClusterDNS:    m.cfg.dnsAddresses()[:1],
+		ClusterDomain: m.cfg.ClusterDomain,
 		OOMScoreAdj:   host.OOMScore(),
 		ResolvConf:    resolvConf(),
 		PKI:           pki.Path,

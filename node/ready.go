@@ -16,23 +16,24 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// newClient returns a client with the rights of the node's own agent.
-func (c *cluster) newClient() (kubernetes.Interface, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", c.cfg.certificates().Path("agent.kubeconfig"))
+// newClient returns a client with the rights of a kubeconfig in the certificate
+// directory.
+func (m *member) newClient(kubeconfig, agent string) (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", m.cfg.data("pki", kubeconfig))
 	if err != nil {
-		return nil, fmt.Errorf("client of the agent: %w", err)
+		return nil, fmt.Errorf("client of %s: %w", agent, err)
 	}
-	config.UserAgent = "slipway-agent"
+	config.UserAgent = agent
 	config.QPS, config.Burst = 100, 200
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("client of the agent: %w", err)
+		return nil, fmt.Errorf("client of %s: %w", agent, err)
 	}
 	return client, nil
 }
 
-func (c *cluster) metrics() http.Handler {
-	return promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{})
+func (m *member) metrics() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
 // waitNode polls the Node object until ok says so.

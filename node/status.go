@@ -89,8 +89,8 @@ func askStatus(ctx context.Context, cfg Config) ([]Check, error) {
 }
 
 // serveStatus answers status requests on the node's unix socket.
-func (c *cluster) serveStatus(ctx context.Context) error {
-	listener, err := listenUnix(c.cfg.statusSock())
+func (m *member) serveStatus(ctx context.Context) error {
+	listener, err := listenUnix(m.cfg.statusSock())
 	if err != nil {
 		return err
 	}
@@ -99,11 +99,11 @@ func (c *cluster) serveStatus(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(r.Context(), 8*time.Second)
 		defer cancel()
 		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(c.checks(ctx)); err != nil {
-			c.log.Warn("write status", "err", err)
+		if err := json.NewEncoder(w).Encode(m.checks(ctx)); err != nil {
+			m.log.Warn("write status", "err", err)
 		}
 	})
-	mux.Handle("GET /metrics", c.metrics())
+	mux.Handle("GET /metrics", m.metrics())
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
@@ -133,10 +133,10 @@ func listenUnix(path string) (net.Listener, error) {
 }
 
 // checks runs all probes at once and returns the answers in order.
-func (c *cluster) checks(ctx context.Context) []Check {
-	c.mu.Lock()
-	probes := append([]probe{c.checkContainerd}, c.probes...)
-	c.mu.Unlock()
+func (m *member) checks(ctx context.Context) []Check {
+	m.mu.Lock()
+	probes := append([]probe{m.checkContainerd}, m.probes...)
+	m.mu.Unlock()
 	out := make([]Check, len(probes))
 	done := make(chan struct{})
 	for i, p := range probes {
@@ -151,16 +151,16 @@ func (c *cluster) checks(ctx context.Context) []Check {
 	return out
 }
 
-func (c *cluster) addProbe(p ...probe) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.probes = append(c.probes, p...)
+func (m *member) addProbe(p ...probe) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.probes = append(m.probes, p...)
 }
 
-func (c *cluster) checkContainerd(context.Context) Check {
-	pid := ContainerdPid(c.cfg)
+func (m *member) checkContainerd(context.Context) Check {
+	pid := ContainerdPid(m.cfg)
 	if pid == 0 {
-		return Check{Name: "containerd", Says: "not running", Do: "it is started again by itself; read " + c.cfg.containerd().LogFile}
+		return Check{Name: "containerd", Says: "not running", Do: "it is started again by itself; read " + m.cfg.containerd().LogFile}
 	}
 	return Check{Name: "containerd", OK: true, Says: fmt.Sprintf("runs as process %d", pid)}
 }

@@ -61,12 +61,25 @@ func (c Cluster) Ensure() error {
 			return err
 		}
 	}
+	if err := c.chain(ca); err != nil {
+		return err
+	}
 	for _, cl := range c.clients() {
 		if err := c.kubeconfig(ca, cl); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// chain writes the certificate of the API server with that of its authority:
+// a machine that joins knows the cluster by the latter.
+func (c Cluster) chain(ca *Authority) error {
+	leaf, err := os.ReadFile(c.Path("apiserver.crt"))
+	if err != nil {
+		return fmt.Errorf("read certificate: %w", err)
+	}
+	return atomicfile.Write(c.Path("apiserver-chain.crt"), append(leaf, ca.PEM()...), 0o644)
 }
 
 // Path returns the full path of a file in the certificate directory.
@@ -90,7 +103,8 @@ func (c Cluster) clients() []client {
 		{"kubelet", c.Path("kubelet.kubeconfig"), Request{
 			CommonName: "system:node:" + c.NodeName, Organizations: []string{"system:nodes"},
 		}},
-		{"agent", c.Path("agent.kubeconfig"), Request{CommonName: "slipway-agent", Organizations: []string{"system:masters"}}},
+		{"server", c.Path("server.kubeconfig"), Request{CommonName: "slipway-server", Organizations: []string{"system:masters"}}},
+		{"agent", c.Path("agent.kubeconfig"), Request{CommonName: "slipway:agent:" + c.NodeName, Organizations: []string{"slipway:agents"}}},
 	}
 }
 

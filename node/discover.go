@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/node/token"
+)
+
+const (
+	// discoverTimeout bounds each request to a server that is not known yet.
+	discoverTimeout = 5 * time.Second
+	// maxSkew is how far the clocks of two machines may differ. Certificates
+	// are valid from five minutes before they were made.
+	maxSkew = 4 * time.Minute
+)
+
+// clusterInfo is what a machine must know about its cluster; servers publish
+// it in a ConfigMap.
+type clusterInfo struct {
+	PodCIDRs     []netip.Prefix `json:"podCIDRs"`
+	ServiceCIDRs []netip.Prefix `json:"serviceCIDRs"`
+	Domain       string         `json:"domain"`
+	// Version is that of the server's Kubernetes.
+	Version string `json:"version"`
+}
+
+// discovered is a cluster that a machine may join.
+type discovered struct {
+	authority []byte
+	info      clusterInfo
+}
+
+// discover finds out whether the server is of the token's cluster and takes
+// the token, and reads what a node must know. It trusts nothing that the
+// server says before its authority has the hash in the token.
+func discover(ctx context.Context, server string, t token.Token) (discovered, error) {
+	ctx, cancel := context.WithTimeout(ctx, discoverTimeout)
+	defer cancel()
+	authority, err := pinnedAuthority(ctx, server, t)
+	if err != nil {
+		return discovered{}, err
+	}
+	info, err := readClusterInfo(ctx, server, t, authority)
+	if err != nil {
+		return discovered{}, err
+	}
+	return discovered{
+		authority: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw}), info: info,
+	}, nil
+}
+
+// pinnedAuthority looks at the certificates that the server shows.
+func pinnedAuthority(ctx context.Context, server string, t token.Token) (*x509.Certificate, error) {
+	// What is shown is verified below, by hash.
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+	conn, err := dialer.DialContext(ctx, "tcp", server)
+	if err != nil {
+		return nil, fmt.Errorf("server %s does not answer: %w; is that its address, and does `slipway status` there say ok", server, err)
+	}
+	defer conn.Close()
+	chain := conn.(*tls.Conn).ConnectionState().PeerCertificates
+	authority := chain[len(chain)-1]
+	if !authority.IsCA {
+		return nil, fmt.Errorf("server %s shows no certificate authority: it is no Slipway server", server)
+	}
+	if have := token.Hash(authority); have != t.CAHash {
+		return nil, fmt.Errorf("server %s shows the certificate authority %s, but the token is for %s: it is another cluster, or somebody is in between", server, have, t.CAHash)
+	}
+	if err := verifyServer(server, chain, time.Now()); err != nil {
+		return nil, err
+	}
+	return authority, nil
+}
+
+// verifyServer checks the server's certificate against the authority that it
+// came with.
+func verifyServer(server string, chain []*x509.Certificate, now time.Time) error {
+	host, _, _ := net.SplitHostPort(server)
+	roots := x509.NewCertPool()
+	roots.AddCert(chain[len(chain)-1])
+	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, DNSName: host, CurrentTime: now})
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return fmt.Errorf("server %s: its certificate is valid from %s to %s, but the clock of this machine says %s: set the clock",
+			server, chain[0].NotBefore.UTC().Format(time.RFC3339), chain[0].NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	if err != nil {
+		return fmt.Errorf("server %s: %w", server, err)
+	}
+	return nil
+}
+
+// readClusterInfo reads the ConfigMap with the token's rights.
+func readClusterInfo(ctx context.Context, server string, t token.Token, authority *x509.Certificate) (clusterInfo, error) {
+	roots := x509.NewCertPool()
+	roots.AddCert(authority)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	defer transport.CloseIdleConnections()
+	path := "https://" + server + "/api/v1/namespaces/" + infoNamespace + "/configmaps/" + infoName
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return clusterInfo{}, fmt.Errorf("server %s: %w", server, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+t.Bearer())
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return clusterInfo{}, fmt.Errorf("server %s: %w", server, err)
+	}
+	defer resp.Body.Close()
+	if err := checkClock(server, resp.Header.Get("Date"), time.Now()); err != nil {
+		return clusterInfo{}, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized:
+		return clusterInfo{}, fmt.Errorf("server %s does not know token %s, or it has expired; make a new one there with `slipway token create`", server, t.ID)
+	default:
+		return clusterInfo{}, fmt.Errorf("server %s answers %s to token %s: it is no Slipway server, or it has not finished its start", server, resp.Status, t.ID)
+	}
+	var object struct{ Data map[string]string }
+	if err := json.NewDecoder(resp.Body).Decode(&object); err != nil {
+		return clusterInfo{}, fmt.Errorf("server %s: read ConfigMap %s: %w", server, infoName, err)
+	}
+	return parseClusterInfo(object.Data)
+}
+
+// checkClock compares the clock of this machine with the server's.
+func checkClock(server, date string, now time.Time) error {
+	there, err := http.ParseTime(date)
+	if err != nil {
+		return nil // It says no time.
+	}
+	if skew := now.Sub(there); skew.Abs() > maxSkew {
+		return fmt.Errorf("the clock of this machine is %v off that of server %s (%s here): set the clock",
+			skew.Round(time.Second), server, now.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func parseClusterInfo(data map[string]string) (clusterInfo, error) {
+	var info clusterInfo
+	if err := json.Unmarshal([]byte(data[infoKey]), &info); err != nil {
+		return info, fmt.Errorf("ConfigMap %s/%s, key %s: %w", infoNamespace, infoName, infoKey, err)
+	}
+	if len(info.PodCIDRs) == 0 || len(info.ServiceCIDRs) == 0 || info.Domain == "" {
+		return info, fmt.Errorf("ConfigMap %s/%s, key %s: pod ranges, service ranges and domain must all be given", infoNamespace, infoName, infoKey)
+	}
+	return info, nil
+}
+
+// parseServer completes the address of a server: HOST, HOST:PORT or
+// https://HOST:PORT.
+func parseServer(text string) (string, error) {
+	rest, _ := strings.CutPrefix(text, "https://")
+	rest = strings.TrimSuffix(rest, "/")
+	if addr, err := netip.ParseAddr(strings.Trim(rest, "[]")); err == nil {
+		return net.JoinHostPort(addr.String(), "6443"), nil
+	}
+	if !strings.Contains(rest, ":") {
+		rest += ":6443"
+	}
+	host, port, err := net.SplitHostPort(rest)
+	if err == nil && (host == "" || strings.ContainsAny(host, "/ ")) {
+		err = errors.New("no host")
+	}
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return "", fmt.Errorf("server %q: expected HOST, HOST:PORT or https://HOST:PORT", text)
+	}
+	return net.JoinHostPort(host, port), nil
+}
