@@ -10,14 +10,17 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/kubernetes/cmd/kubelet/app"
 	"k8s.io/kubernetes/cmd/kubelet/app/options"
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
+	"k8s.io/kubernetes/pkg/kubelet/certificate/bootstrap"
 	"k8s.io/kubernetes/pkg/kubelet/eviction"
 )
 
@@ -34,6 +37,10 @@ type Config struct {
 	RootDir string
 	// Kubeconfig holds the identity system:node:NAME.
 	Kubeconfig string
+	// Bootstrap is a kubeconfig with the right to ask for that identity. With
+	// it the kubelet gets its certificates from the cluster and renews them;
+	// without it they are in files.
+	Bootstrap string
 	// RuntimeSocket is the path of the CRI socket.
 	RuntimeSocket string
 	// CgroupRoot is the cgroup under which all pods live, as seen from the
@@ -100,7 +107,17 @@ func (c Config) flags() *options.KubeletFlags {
 	flags.NodeIP = joinAddrs(c.NodeIPs)
 	flags.RootDirectory = c.RootDir
 	flags.NodeLabels = c.Labels
+	flags.CertDirectory = c.certDir()
 	return flags
+}
+
+func (c Config) certDir() string { return filepath.Join(c.RootDir, "pki") }
+
+// Bootstrap gets the kubelet's identity from the cluster and writes its
+// kubeconfig, unless there is a valid one; see
+// https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/
+func Bootstrap(ctx context.Context, cfg Config) error {
+	return bootstrap.LoadClientCert(ctx, cfg.Kubeconfig, cfg.Bootstrap, cfg.certDir(), types.NodeName(cfg.NodeName))
 }
 
 func (c Config) configuration() (*kubeletconfig.KubeletConfiguration, error) {
@@ -112,7 +129,11 @@ func (c Config) configuration() (*kubeletconfig.KubeletConfiguration, error) {
 	conf.Authentication.Webhook.Enabled = true
 	conf.Authentication.X509.ClientCAFile = c.PKI("ca.crt")
 	conf.Authorization.Mode = kubeletconfig.KubeletAuthorizationModeWebhook
-	conf.TLSCertFile, conf.TLSPrivateKeyFile = c.PKI("kubelet-server.crt"), c.PKI("kubelet-server.key")
+	if c.Bootstrap != "" {
+		conf.RotateCertificates, conf.ServerTLSBootstrap = true, true
+	} else {
+		conf.TLSCertFile, conf.TLSPrivateKeyFile = c.PKI("kubelet-server.crt"), c.PKI("kubelet-server.key")
+	}
 	conf.ReadOnlyPort = 0
 	conf.ContainerRuntimeEndpoint = "unix://" + c.RuntimeSocket
 	conf.CgroupDriver, conf.CgroupRoot = "cgroupfs", c.CgroupRoot

@@ -16,6 +16,11 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
 	"slipway.dev/slipway/node/token"
 )
 
@@ -44,22 +49,25 @@ type discovered struct {
 }
 
 // discover finds out whether the server is of the token's cluster and takes
-// the token, and reads what a node must know. It trusts nothing that the
-// server says before its authority has the hash in the token.
-func discover(ctx context.Context, server string, t token.Token) (discovered, error) {
+// the token, whether the node's name is free there, and reads what a node must
+// know. It trusts nothing that the server says before its authority has the
+// hash in the token.
+func discover(ctx context.Context, server string, t token.Token, nodeName string) (discovered, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoverTimeout)
 	defer cancel()
 	authority, err := pinnedAuthority(ctx, server, t)
 	if err != nil {
 		return discovered{}, err
 	}
-	info, err := readClusterInfo(ctx, server, t, authority)
+	found := discovered{authority: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw})}
+	client, err := tokenClient(server, t, found.authority)
 	if err != nil {
 		return discovered{}, err
 	}
-	return discovered{
-		authority: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw}), info: info,
-	}, nil
+	if found.info, err = readClusterInfo(ctx, client, server, t); err != nil {
+		return discovered{}, err
+	}
+	return found, checkName(ctx, client, nodeName)
 }
 
 // pinnedAuthority looks at the certificates that the server shows.
@@ -103,38 +111,68 @@ func verifyServer(server string, chain []*x509.Certificate, now time.Time) error
 	return nil
 }
 
+// tokenClient has the rights of the token. It compares the clocks on the way.
+func tokenClient(server string, t token.Token, authority []byte) (kubernetes.Interface, error) {
+	client, err := kubernetes.NewForConfig(&rest.Config{
+		Host: "https://" + server, BearerToken: t.Bearer(), UserAgent: "slipway-join",
+		TLSClientConfig: rest.TLSClientConfig{CAData: authority},
+		WrapTransport: func(next http.RoundTripper) http.RoundTripper {
+			return clockCheck{server, next}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("server %s: %w", server, err)
+	}
+	return client, nil
+}
+
+// clockCheck fails requests to a server with another time.
+type clockCheck struct {
+	server string
+	next   http.RoundTripper
+}
+
+func (c clockCheck) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkClock(c.server, resp.Header.Get("Date"), time.Now()); err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
+}
+
 // readClusterInfo reads the ConfigMap with the token's rights.
-func readClusterInfo(ctx context.Context, server string, t token.Token, authority *x509.Certificate) (clusterInfo, error) {
-	roots := x509.NewCertPool()
-	roots.AddCert(authority)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
-	defer transport.CloseIdleConnections()
-	path := "https://" + server + "/api/v1/namespaces/" + infoNamespace + "/configmaps/" + infoName
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return clusterInfo{}, fmt.Errorf("server %s: %w", server, err)
-	}
-	req.Header.Set("Authorization", "Bearer "+t.Bearer())
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return clusterInfo{}, fmt.Errorf("server %s: %w", server, err)
-	}
-	defer resp.Body.Close()
-	if err := checkClock(server, resp.Header.Get("Date"), time.Now()); err != nil {
-		return clusterInfo{}, err
-	}
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusUnauthorized:
-		return clusterInfo{}, fmt.Errorf("server %s does not know token %s, or it has expired; make a new one there with `slipway token create`", server, t.ID)
+func readClusterInfo(ctx context.Context, client kubernetes.Interface, server string, t token.Token) (clusterInfo, error) {
+	object, err := client.CoreV1().ConfigMaps(infoNamespace).Get(ctx, infoName, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		return parseClusterInfo(object.Data)
+	case apierrors.IsUnauthorized(err):
+		return clusterInfo{}, fmt.Errorf("server %s does not know token %s, or it has expired: make a new one there with `slipway token create`", server, t.ID)
+	case apierrors.IsForbidden(err) || apierrors.IsNotFound(err):
+		return clusterInfo{}, fmt.Errorf("server %s is no Slipway server, or has not finished its start: %w", server, err)
 	default:
-		return clusterInfo{}, fmt.Errorf("server %s answers %s to token %s: it is no Slipway server, or it has not finished its start", server, resp.Status, t.ID)
+		return clusterInfo{}, fmt.Errorf("server %s: %w", server, err)
 	}
-	var object struct{ Data map[string]string }
-	if err := json.NewDecoder(resp.Body).Decode(&object); err != nil {
-		return clusterInfo{}, fmt.Errorf("server %s: read ConfigMap %s: %w", server, infoName, err)
+}
+
+// checkName refuses the name of a node that reports to the cluster: two
+// machines of one name would fight for the Node object.
+func checkName(ctx context.Context, client kubernetes.Interface, name string) error {
+	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
 	}
-	return parseClusterInfo(object.Data)
+	if err != nil {
+		return fmt.Errorf("look for a node named %s: %w", name, err)
+	}
+	if isReady(node) == nil {
+		return fmt.Errorf("a node named %s is Ready in the cluster already: choose another name with --node-name", name)
+	}
+	return nil
 }
 
 // checkClock compares the clock of this machine with the server's.

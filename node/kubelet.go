@@ -13,20 +13,27 @@ import (
 // runKubelet runs the kubelet of this node. It is started when the API server
 // is ready: before that it would only back off, for seconds.
 func (m *member) runKubelet(ctx context.Context) error {
-	pki := m.cfg.certificates()
-	return kubelet.Run(ctx, kubelet.Config{
+	return kubelet.Run(ctx, m.kubeletConfig())
+}
+
+func (m *member) kubeletConfig() kubelet.Config {
+	cfg := kubelet.Config{
 		NodeName:      m.cfg.NodeName,
 		NodeIPs:       m.cfg.NodeIPs,
 		RootDir:       m.cfg.kubeletDir(),
-		Kubeconfig:    pki.Path("kubelet.kubeconfig"),
+		Kubeconfig:    m.cfg.data("pki", "kubelet.kubeconfig"),
 		RuntimeSocket: m.cfg.containerd().Socket(),
 		CgroupRoot:    "/" + cgroupName,
 		ClusterDNS:    m.cfg.dnsAddresses()[:1],
 		ClusterDomain: m.cfg.ClusterDomain,
 		OOMScoreAdj:   host.OOMScore(),
 		ResolvConf:    resolvConf(),
-		PKI:           pki.Path,
-	})
+		PKI:           func(name string) string { return m.cfg.data("pki", name) },
+	}
+	if m.joined != nil {
+		cfg.Bootstrap = m.cfg.bootstrapFile()
+	}
+	return cfg
 }
 
 // resolvConf is the host's list of DNS servers: systemd-resolved keeps the
