@@ -37,8 +37,12 @@ func defaultAddresses() ([]netip.Addr, error) {
 	return out, nil
 }
 
-// checkAddresses makes sure that the node's addresses are this machine's.
-func checkAddresses(addrs []netip.Addr) error {
+// checkAddresses makes sure that the node's addresses are this machine's, or
+// will be when there is a bridge.
+func (c Config) checkAddresses() error {
+	addrs := slices.DeleteFunc(slices.Clone(c.NodeIPs), func(a netip.Addr) bool {
+		return c.hasLocalNodes() && slices.ContainsFunc(c.local().Address(1), func(p netip.Prefix) bool { return p.Addr() == a })
+	})
 	own, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)

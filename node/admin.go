@@ -8,8 +8,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -30,13 +33,13 @@ func AdminClient(cfg Config) (kubernetes.Interface, error) {
 }
 
 // CreateToken makes a token for the cluster of this server, and returns it
-// with the server's address.
+// with the address of a server that machines can reach.
 func CreateToken(ctx context.Context, cfg Config, opts token.Options) (token.Token, string, error) {
 	client, err := AdminClient(cfg)
 	if err != nil {
 		return token.Token{}, "", err
 	}
-	full, err := cfg.Complete()
+	address, err := publicServer(ctx, client)
 	if err != nil {
 		return token.Token{}, "", err
 	}
@@ -48,7 +51,30 @@ func CreateToken(ctx context.Context, cfg Config, opts token.Options) (token.Tok
 	if err != nil {
 		return token.Token{}, "", err
 	}
-	return made, full.NodeIPs[0].String(), token.Create(ctx, client, made, opts)
+	return made, address, token.Create(ctx, client, made, opts)
+}
+
+// publicServer is the address of a server as the cluster knows it, without the
+// port when that is the usual one.
+func publicServer(ctx context.Context, client kubernetes.Interface) (string, error) {
+	found, err := client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{
+		LabelSelector: discoveryv1.LabelServiceName + "=kubernetes",
+	})
+	if err != nil {
+		return "", fmt.Errorf("look for the servers' addresses: %w", err)
+	}
+	slices := make([]*discoveryv1.EndpointSlice, len(found.Items))
+	for i := range found.Items {
+		slices[i] = &found.Items[i]
+	}
+	all := serverAddresses(slices)
+	if len(all) == 0 {
+		return "", errors.New("look for the servers' addresses: the Service kubernetes has no endpoints")
+	}
+	if host, port, err := net.SplitHostPort(all[0]); err == nil && port == usualPort {
+		return host, nil
+	}
+	return all[0], nil
 }
 
 func readAuthority(cfg Config) (*x509.Certificate, error) {

@@ -40,6 +40,11 @@ type Config struct {
 	ClusterDomain string
 	// HTTPPort and HTTPSPort are where the ingress listens on the node.
 	HTTPPort, HTTPSPort uint16
+	// Nodes is the number of nodes to make on this machine, itself included.
+	Nodes int
+	// NodesCIDRs are the ranges of the bridge between the nodes of this
+	// machine, at most one of each family.
+	NodesCIDRs []netip.Prefix
 	// Verbose lets the Kubernetes components log what they do, not only what
 	// goes wrong.
 	Verbose bool
@@ -55,6 +60,8 @@ func Defaults() Config {
 		PodCIDRs:      []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")},
 		ServiceCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:10:96::/112")},
 		ClusterDomain: "cluster.local",
+		Nodes:         1,
+		NodesCIDRs:    []netip.Prefix{netip.MustParsePrefix("172.29.0.0/24"), netip.MustParsePrefix("fd00:172:29::/64")},
 		HTTPPort:      80,
 		HTTPSPort:     443,
 	}
@@ -76,6 +83,10 @@ func (c Config) Complete() (Config, error) {
 			return c, fmt.Errorf("find host name: %w", err)
 		}
 		c.NodeName = strings.ToLower(host)
+	}
+	c, err := c.completeNodes()
+	if err != nil {
+		return c, err
 	}
 	if len(c.NodeIPs) == 0 {
 		ips, err := defaultAddresses()
@@ -112,12 +123,37 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--cluster-domain %q: %s", c.ClusterDomain, problems[0]))
 	}
 	errs = append(errs, c.validateAddresses()...)
+	errs = append(errs, c.validateNodes()...)
 	for flag, port := range map[string]uint16{"--api-port": c.APIPort, "--ingress-http-port": c.HTTPPort, "--ingress-https-port": c.HTTPSPort} {
 		if port == 0 {
 			errs = append(errs, fmt.Errorf("%s 0: expected a port between 1 and 65535", flag))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateNodes checks the bridge only where it is used.
+func (c Config) validateNodes() []error {
+	if most := c.local().Most(); c.Nodes < 1 || c.Nodes > most {
+		return []error{fmt.Errorf("--nodes %d: expected a number between 1 and %d", c.Nodes, most)}
+	}
+	if !c.hasLocalNodes() {
+		return nil
+	}
+	var errs []error
+	if len(c.nodesCIDRs()) == 0 {
+		errs = append(errs, fmt.Errorf("--nodes-cidr %v: no range of a family that --pod-cidr %v has", c.NodesCIDRs, c.PodCIDRs))
+	}
+	for _, nodes := range c.NodesCIDRs {
+		for flag, cidrs := range map[string][]netip.Prefix{"--pod-cidr": c.PodCIDRs, "--service-cidr": c.ServiceCIDRs} {
+			for _, cidr := range cidrs {
+				if nodes.Overlaps(cidr) {
+					errs = append(errs, fmt.Errorf("--nodes-cidr %s overlaps %s %s: choose ranges that do not", nodes, flag, cidr))
+				}
+			}
+		}
+	}
+	return errs
 }
 
 func (c Config) validateAddresses() []error {

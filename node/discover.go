@@ -30,6 +30,8 @@ const (
 	// maxSkew is how far the clocks of two machines may differ. Certificates
 	// are valid from five minutes before they were made.
 	maxSkew = 4 * time.Minute
+	// usualPort is that of an API server when none is named.
+	usualPort = "6443"
 )
 
 // clusterInfo is what a machine must know about its cluster; servers publish
@@ -205,10 +207,10 @@ func parseServer(text string) (string, error) {
 	rest, _ := strings.CutPrefix(text, "https://")
 	rest = strings.TrimSuffix(rest, "/")
 	if addr, err := netip.ParseAddr(strings.Trim(rest, "[]")); err == nil {
-		return net.JoinHostPort(addr.String(), "6443"), nil
+		return net.JoinHostPort(addr.String(), usualPort), nil
 	}
 	if !strings.Contains(rest, ":") {
-		rest += ":6443"
+		rest += ":" + usualPort
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err == nil && (host == "" || strings.ContainsAny(host, "/ ")) {

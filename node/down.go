@@ -14,6 +14,7 @@ import (
 	"slipway.dev/slipway/internal/process"
 	"slipway.dev/slipway/node/containerd"
 	"slipway.dev/slipway/node/host"
+	"slipway.dev/slipway/node/local"
 )
 
 // killTimeout is how long killed processes may take to disappear.
@@ -45,6 +46,7 @@ func Down(ctx context.Context, cfg Config, opts DownOptions, steps *Steps) error
 // goes on after an error: the more is gone, the better.
 func takeDown(cfg Config, opts DownOptions, steps *Steps) error {
 	errs := []error{
+		local.Clean(cfg.local(), opts.Purge),
 		steps.Do("pods and containerd stopped", func() error { return stopPods(cfg) }),
 		steps.Do("volumes unmounted", func() error { return removeVolumes(cfg, opts) }),
 		steps.Do("pod network and BPF programs removed", func() error { return removeNetwork(cfg, opts) }),

@@ -30,7 +30,7 @@ func Preflight(cfg Config) error {
 			errs = append(errs, fmt.Errorf("%s: %s; %s", check.Name, check.Says, check.Do))
 		}
 	}
-	errs = append(errs, checkDisk(cfg.DataDir), checkAddresses(cfg.NodeIPs))
+	errs = append(errs, checkDisk(cfg.DataDir), cfg.checkAddresses())
 	for _, p := range cfg.ports() {
 		errs = append(errs, p.check())
 	}

@@ -11,6 +11,7 @@ import (
 
 	"slipway.dev/slipway/apiserver"
 	"slipway.dev/slipway/controller"
+	"slipway.dev/slipway/node/local"
 	"slipway.dev/slipway/scheduler"
 )
 
@@ -48,6 +49,11 @@ func Up(ctx context.Context, cfg Config, steps *Steps, log *slog.Logger) error {
 }
 
 func (m *member) startServer(ctx context.Context) error {
+	if m.cfg.hasLocalNodes() {
+		if err := local.MakeNetwork(m.cfg.local()); err != nil {
+			return err
+		}
+	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.startRuntime(gctx) })
 	group.Go(func() error { return m.startAPI(gctx) })
@@ -68,7 +74,10 @@ func (m *member) startServer(ctx context.Context) error {
 	if err := m.startData(ctx); err != nil {
 		return err
 	}
-	return labelControlPlane(ctx, admin, m.cfg.NodeName)
+	if err := labelControlPlane(ctx, admin, m.cfg.NodeName); err != nil {
+		return err
+	}
+	return m.startLocal(ctx, admin)
 }
 
 // startAPI starts etcd and the API server, then its closest clients.

@@ -18,6 +18,7 @@ import (
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/node"
 	"slipway.dev/slipway/node/containerd"
+	"slipway.dev/slipway/node/local"
 )
 
 func main() {
@@ -43,6 +44,8 @@ func run(ctx context.Context, args []string) error {
 			return runKubectl(args[1:])
 		case "containerd":
 			return containerd.Serve(context.Background(), args[1:])
+		case local.Command:
+			return local.Main(strings.Join(args[1:], " "))
 		}
 	}
 	root := rootCommand()

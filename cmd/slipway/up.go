@@ -28,6 +28,9 @@ and volumes; the next "slipway up" adopts them.`,
 		Example: `  # In the background; returns when the node is Ready
   slipway up --detach
 
+  # Three nodes on this machine, to try things
+  slipway up --detach --nodes 3
+
   # In the foreground, the API on another port
   slipway up --api-port 7443
 
@@ -59,6 +62,8 @@ and volumes; the next "slipway up" adopts them.`,
 	flags.Var(prefixes(&cfg.PodCIDRs), "pod-cidr", "ranges of pod addresses, one or one of each family")
 	flags.Var(prefixes(&cfg.ServiceCIDRs), "service-cidr", "ranges of Service addresses, one or one of each family")
 	flags.StringVar(&cfg.ClusterDomain, "cluster-domain", cfg.ClusterDomain, "DNS suffix of the cluster")
+	flags.IntVar(&cfg.Nodes, "nodes", cfg.Nodes, "number of nodes to make on this machine, each in namespaces of its own but the first")
+	flags.Var(prefixes(&cfg.NodesCIDRs), "nodes-cidr", "ranges of the bridge between the nodes of this machine")
 	return cmd
 }
 

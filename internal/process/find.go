@@ -9,7 +9,9 @@ import (
 	"strings"
 )
 
-// Find returns all processes whose command line match accepts.
+// Find returns all processes whose command line match accepts, and that live
+// in the same process namespace as this one: those of other nodes on this
+// machine have the same command lines.
 func Find(match func(argv []string) bool) ([]Identity, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -22,7 +24,7 @@ func Find(match func(argv []string) bool) ([]Identity, error) {
 			continue
 		}
 		line, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if err != nil || len(line) == 0 || !match(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")) {
+		if err != nil || len(line) == 0 || !sameNamespace(e.Name()) || !match(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")) {
 			continue
 		}
 		// A process that has ended meanwhile is of no interest.
@@ -31,4 +33,14 @@ func Find(match func(argv []string) bool) ([]Identity, error) {
 		}
 	}
 	return found, nil
+}
+
+// sameNamespace holds for a process that has just ended, too.
+func sameNamespace(pid string) bool {
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return true
+	}
+	theirs, err := os.Readlink("/proc/" + pid + "/ns/pid")
+	return err != nil || theirs == own
 }
