@@ -127,7 +127,8 @@ func unmountBelow(dir string, devices []loop.Info) error {
 }
 
 // devicesOf returns the loop devices with an image below root, a deleted
-// image included.
+// image included. Another node on this machine may have images of the same
+// path in its own view of the file system.
 func devicesOf(root string) ([]loop.Info, error) {
 	real, err := filepath.EvalSymlinks(root)
 	if err != nil {
@@ -138,6 +139,12 @@ func devicesOf(root string) ([]loop.Info, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(all, func(d loop.Info) bool {
-		return !strings.HasPrefix(d.Image, real+"/")
+		return !strings.HasPrefix(d.Image, real+"/") || !(d.Deleted || isFile(d))
 	}), nil
+}
+
+// isFile tells whether the path of the image leads to the image here.
+func isFile(d loop.Info) bool {
+	var st unix.Stat_t
+	return unix.Stat(d.Image, &st) == nil && st.Dev == d.Device && st.Ino == d.Inode
 }

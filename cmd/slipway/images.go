@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +30,7 @@ func imagesCommand(cfg *node.Config) *cobra.Command {
 func imagesLoadCommand(cfg *node.Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "load FILE...",
-		Short: "Import image archives, OCI layout or `docker save`, so that pods can use them",
+		Short: "Import image archives, OCI layout or `docker save`, on all nodes of this machine",
 		Example: `  # An archive in a file
   slipway images load app.tar
 
@@ -37,13 +38,12 @@ func imagesLoadCommand(cfg *node.Config) *cobra.Command {
   docker save example.com/app:v1 | slipway images load -`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := containerd.OpenImages(cfg.ContainerdSocket())
+			sockets, err := runtimeSockets(*cfg)
 			if err != nil {
 				return err
 			}
-			defer store.Close()
 			for _, path := range args {
-				if err := loadImage(cmd, store, path); err != nil {
+				if err := loadImage(cmd, sockets, path); err != nil {
 					return err
 				}
 			}
@@ -52,24 +52,81 @@ func imagesLoadCommand(cfg *node.Config) *cobra.Command {
 	}
 }
 
-func loadImage(cmd *cobra.Command, store *containerd.Images, path string) error {
-	var archive io.Reader = cmd.InOrStdin()
+// runtimeSockets are those of all nodes on this machine.
+func runtimeSockets(cfg node.Config) ([]string, error) {
+	further, err := node.LocalNodes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sockets := []string{cfg.ContainerdSocket()}
+	for _, n := range further {
+		if n.Socket != "" {
+			sockets = append(sockets, n.Socket)
+		}
+	}
+	return sockets, nil
+}
+
+// loadImage imports an archive on each node of this machine.
+func loadImage(cmd *cobra.Command, sockets []string, path string) error {
+	file, err := openArchive(cmd, path, len(sockets))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	for i, socket := range sockets {
+		if _, err := file.Seek(0, io.SeekStart); i > 0 && err != nil {
+			return fmt.Errorf("read image archive again: %w", err)
+		}
+		names, err := loadInto(cmd.Context(), socket, file)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		for _, name := range names {
+			if i == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "loaded", name)
+			}
+		}
+	}
+	return nil
+}
+
+func loadInto(ctx context.Context, socket string, archive io.Reader) ([]string, error) {
+	store, err := containerd.OpenImages(socket)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	return store.Load(ctx, archive)
+}
+
+// openArchive opens an archive that is to be read several times. What comes on
+// standard input is then kept in a file without a name.
+func openArchive(cmd *cobra.Command, path string, times int) (*os.File, error) {
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {
-			return fmt.Errorf("open image archive: %w", err)
+			return nil, fmt.Errorf("open image archive: %w", err)
 		}
-		defer file.Close()
-		archive = file
+		return file, nil
 	}
-	names, err := store.Load(cmd.Context(), archive)
+	if stdin, ok := cmd.InOrStdin().(*os.File); ok && times == 1 {
+		return stdin, nil
+	}
+	file, err := os.CreateTemp("", "image-*.tar")
+	if err == nil {
+		err = os.Remove(file.Name())
+	}
+	if err == nil {
+		_, err = io.Copy(file, cmd.InOrStdin())
+	}
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("keep image archive: %w", err)
 	}
-	for _, name := range names {
-		fmt.Fprintln(cmd.OutOrStdout(), "loaded", name)
-	}
-	return nil
+	return file, nil
 }
 
 func imagesListCommand(cfg *node.Config) *cobra.Command {

@@ -24,6 +24,8 @@ type Info struct {
 	// Image is the path of the image as the kernel prints it, without the
 	// mark of a deleted file.
 	Image string
+	// Deleted tells that the image has no name any more.
+	Deleted bool
 }
 
 // Path of the device node.
@@ -134,8 +136,8 @@ func read(name string) (Info, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return Info{}, err
 	}
-	clean := strings.TrimSuffix(strings.TrimSuffix(string(image), "\n"), " (deleted)")
-	return Info{Number: n, Rdev: st.Rdev, Device: status.Device, Inode: status.Inode, Image: clean}, nil
+	clean, deleted := strings.CutSuffix(strings.TrimSuffix(string(image), "\n"), " (deleted)")
+	return Info{Number: n, Rdev: st.Rdev, Device: status.Device, Inode: status.Inode, Image: clean, Deleted: deleted}, nil
 }
 
 // gone says whether the error means that the device is not attached any more.
