@@ -7,6 +7,7 @@ import (
 
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/cni"
+	"slipway.dev/slipway/cni/peers"
 	"slipway.dev/slipway/csi"
 	"slipway.dev/slipway/node/host"
 )
@@ -27,6 +28,7 @@ func removeNetwork(cfg Config, opts DownOptions) error {
 		cni.Clean(cni.CleanConfig{
 			Socket: cfg.cniSocket(), StateDir: cfg.data("cni"), ConfDir: cfg.run("cni", "net.d"), Purge: opts.Purge,
 		}),
+		peers.Clean(),
 		bpf.Remove(cfg.pinDir()),
 	)
 }

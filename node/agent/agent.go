@@ -21,6 +21,7 @@ import (
 
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/cni"
+	"slipway.dev/slipway/cni/peers"
 	"slipway.dev/slipway/csi"
 	"slipway.dev/slipway/ingress"
 	"slipway.dev/slipway/internal/version"
@@ -92,6 +93,7 @@ type Agent struct {
 	proxy     *proxy.Proxy
 	volumes   *csi.Driver
 	ingress   *ingress.Controller
+	peers     *peers.Peers
 	// network is nil until the node has its pod CIDRs.
 	network atomic.Pointer[network]
 }
@@ -127,6 +129,12 @@ func (a *Agent) makeParts() error {
 	})
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)
+	}
+	a.peers, err = peers.New(peers.Config{
+		NodeName: a.cfg.NodeName, Nodes: a.informers.Core().V1().Nodes(), Log: a.cfg.Log.With("component", "cni"),
+	})
+	if err != nil {
+		return fmt.Errorf("make routes to nodes: %w", err)
 	}
 	a.volumes, err = csi.New(csi.Config{
 		NodeName: a.cfg.NodeName, Root: a.cfg.Volumes, KubeletRoot: a.cfg.Kubelet, Version: version.Version,

@@ -22,6 +22,7 @@ func (a *Agent) Parts() []Part {
 		{"informers", a.runInformers},
 		{"proxy", a.proxy.Run},
 		{"pod network", a.runNetwork},
+		{"routes to nodes", a.peers.Run},
 		{"volumes", a.volumes.Run},
 		{"ingress", a.ingress.Run},
 	}
