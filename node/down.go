@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"slipway.dev/slipway/internal/process"
 	"slipway.dev/slipway/node/containerd"
 	"slipway.dev/slipway/node/host"
@@ -105,7 +107,7 @@ func restoreHost(cfg Config) error {
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, os.RemoveAll(cfg.RunDir))
+	errs = append(errs, removeTree(cfg.RunDir))
 	return errors.Join(errs...)
 }
 
@@ -142,11 +144,24 @@ func removePodLogs() error {
 
 // purge deletes the node's directories, after all mounts below them are gone.
 func purge(cfg Config) error {
-	errs := []error{os.RemoveAll(cfg.DataDir)}
+	errs := []error{removeTree(cfg.DataDir)}
 	if err := os.Remove(cfg.Kubeconfig); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
 	// Only if nothing of the user's is in it.
 	_ = os.Remove(filepath.Dir(cfg.Kubeconfig))
 	return errors.Join(errs...)
+}
+
+// removeTree removes a directory. One that something is mounted on is emptied
+// and stays.
+func removeTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	if left, listErr := os.ReadDir(dir); listErr == nil && len(left) == 0 {
+		return nil
+	}
+	return err
 }

@@ -29,6 +29,9 @@ type Facts struct {
 	NodeName string
 	// NodeAddrs are the addresses that NodePorts are served on.
 	NodeAddrs []netip.Addr
+	// PeerAddrs are the addresses of other nodes. Their NodePorts are served
+	// here for clients on this node, so that a packet takes the short way.
+	PeerAddrs []netip.Addr
 }
 
 // Tables are the backends of each frontend, sorted, none twice. A frontend
@@ -155,6 +158,14 @@ func (c *compiler) port(s *corev1.Service, port corev1.ServicePort, protocol bpf
 		}
 		add(addr, port.NodePort, bpf.ScopeCluster, all)
 		add(addr, port.NodePort, bpf.ScopeExternal, outside)
+	}
+	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		return // Which endpoints are local to the other node is its to say.
+	}
+	for _, addr := range c.facts.PeerAddrs {
+		if hasFamily(s, addr) && !slices.Contains(c.facts.NodeAddrs, addr) {
+			add(addr, port.NodePort, bpf.ScopeCluster, all)
+		}
 	}
 }
 

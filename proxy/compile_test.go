@@ -218,3 +218,32 @@ func FuzzCompile(f *testing.F) {
 		}
 	})
 }
+
+func TestNodePortsOfOtherNodes(t *testing.T) {
+	facts := node
+	facts.PeerAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")}
+	for name, c := range map[string]struct {
+		policy corev1.ServiceExternalTrafficPolicy
+		want   bool
+	}{
+		"cluster": {corev1.ServiceExternalTrafficPolicyCluster, true},
+		"local":   {corev1.ServiceExternalTrafficPolicyLocal, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := service(func(s *corev1.Service) {
+				s.Spec.Type, s.Spec.Ports[0].NodePort, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeNodePort, 30000, c.policy
+			})
+			tables, problems := Compile(Objects{[]*corev1.Service{s}, []*discoveryv1.EndpointSlice{slice(discoveryv1.AddressTypeIPv4, up("10.0.0.1", "n2"))}}, facts)
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			for _, scope := range []bpf.Scope{bpf.ScopeCluster, bpf.ScopeExternal} {
+				f := bpf.Frontend{Addr: netip.MustParseAddr("192.0.2.2"), Port: 30000, Protocol: bpf.ProtocolTCP, Scope: scope}
+				backends, served := tables[f]
+				if want := c.want && scope == bpf.ScopeCluster; served != want || (want && len(backends) != 1) {
+					t.Errorf("%v: served %v with %v", f, served, backends)
+				}
+			}
+		})
+	}
+}

@@ -65,6 +65,7 @@ type Proxy struct {
 	metrics  *metrics
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
+	nodes    corelisters.NodeLister
 	synced   []cache.InformerSynced
 	// dirty holds at most one note that something has changed.
 	dirty chan struct{}
@@ -100,7 +101,7 @@ func New(cfg Config) (*Proxy, error) {
 		}
 		p.synced = append(p.synced, handle.HasSynced)
 	}
-	return p, nil
+	return p, p.watchNodes(cfg.Informers.Core().V1().Nodes())
 }
 
 func (p *Proxy) touch() {
@@ -213,7 +214,7 @@ func (p *Proxy) write(w *writer, node *uplinks) error {
 		return err
 	}
 	addrs, linkErr := node.reconcile()
-	tables, problems := Compile(Objects{services, slices}, Facts{p.cfg.NodeName, addrs})
+	tables, problems := Compile(Objects{services, slices}, Facts{p.cfg.NodeName, addrs, p.peerAddrs()})
 	p.tell(problems)
 	_, err = w.apply(tables)
 	p.serving.Store(&counts{len(w.entries), len(w.ids.used)})

@@ -109,8 +109,12 @@ func TestRootUnmountBelow(t *testing.T) {
 	roottest.Require(t)
 	dir := t.TempDir()
 	deep := filepath.Join(dir, "a", "b c")
-	t.Cleanup(func() { _ = UnmountBelow(dir) })
-	for _, mount := range []string{filepath.Join(dir, "a"), deep, deep} {
+	t.Cleanup(func() {
+		_ = UnmountBelow(dir)
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	// The first is a disk of the user's.
+	for _, mount := range []string{dir, filepath.Join(dir, "a"), deep, deep} {
 		if err := os.MkdirAll(mount, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -123,6 +127,9 @@ func TestRootUnmountBelow(t *testing.T) {
 	}
 	if left, err := mountsBelow([]string{dir}); err != nil || len(left) > 0 {
 		t.Errorf("still mounted: %v (%v)", left, err)
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Errorf("the directory itself is not mounted any more: %v", err)
 	}
 }
 

@@ -56,8 +56,9 @@ func unmountIfEmpty(path string) error {
 	return nil
 }
 
-// UnmountBelow unmounts everything at or below the given directories, the
-// deepest first, and repeats until nothing is left.
+// UnmountBelow unmounts everything below the given directories, the latest
+// first, and repeats until nothing is left. The directories themselves stay
+// mounted when they are: a user may have given us a disk.
 func UnmountBelow(dirs ...string) error {
 	for {
 		points, err := mountsBelow(dirs)
@@ -95,7 +96,7 @@ func mountsBelow(dirs []string) ([]string, error) {
 			continue
 		}
 		point := unescape(fields[4])
-		if slices.ContainsFunc(dirs, func(dir string) bool { return point == dir || strings.HasPrefix(point, dir+"/") }) {
+		if slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(point, dir+"/") }) {
 			points = append(points, point)
 		}
 	}

@@ -26,6 +26,8 @@ type cluster struct {
 	// app is the application's program on this machine.
 	app  string
 	node string
+	// flags are given to up.
+	flags []string
 	// nodeIPs are the node's addresses.
 	nodeIPs []netip.Addr
 }
@@ -36,7 +38,7 @@ const upTimeout = 4 * time.Minute
 // up starts the cluster and returns what the command printed.
 func (c *cluster) up(t testing.TB) result {
 	t.Helper()
-	r := c.run(t, upTimeout, "up", "--detach")
+	r := c.run(t, upTimeout, append([]string{"up", "--detach"}, c.flags...)...)
 	if r.status != 0 {
 		dump(t, c)
 		t.Fatalf("up: status %d\n%s%s", r.status, r.stdout, r.stderr)

@@ -29,7 +29,8 @@ func dump(t testing.TB, c *cluster) {
 		show(time.Minute, "kubectl", "-n", "e2e", "--request-timeout=10s", "logs", "--tail=20", pod)
 	}
 	logs, _ := filepath.Glob(filepath.Join(dataDir, "log", "*.log"))
-	for _, path := range logs {
+	further, _ := filepath.Glob(filepath.Join(dataDir, "nodes", "*", "data", "log", "*.log"))
+	for _, path := range append(logs, further...) {
 		t.Logf("== %s\n%s", path, tail(path, 60))
 	}
 }
@@ -42,4 +43,13 @@ func tail(path string, lines int) string {
 	}
 	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return string(data)
 }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// watchNodes has the addresses of other nodes at hand.
+func (p *Proxy) watchNodes(nodes coreinformers.NodeInformer) error {
+	p.nodes = nodes.Lister()
+	handle, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { p.touch() },
+		DeleteFunc: func(any) { p.touch() },
+		UpdateFunc: func(before, now any) {
+			// Most changes are heartbeats.
+			if !slices.Equal(before.(*corev1.Node).Status.Addresses, now.(*corev1.Node).Status.Addresses) {
+				p.touch()
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("proxy: watch nodes: %w", err)
+	}
+	p.synced = append(p.synced, handle.HasSynced)
+	return nil
+}
+
+// peerAddrs are the internal addresses of all nodes but this one, in order.
+func (p *Proxy) peerAddrs() []netip.Addr {
+	nodes, err := p.nodes.List(labels.Everything())
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, node := range nodes {
+		if node.Name == p.cfg.NodeName {
+			continue
+		}
+		for _, a := range node.Status.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+				out = append(out, addr.Unmap())
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
