@@ -18,6 +18,20 @@ type podAddr struct {
 	W [4]uint32
 }
 
+type podAffinity struct {
+	_    structs.HostLayout
+	Addr podAddr
+	Port uint16
+	Pad  [3]uint16
+	Seen uint64
+}
+
+type podAffinityKey struct {
+	_        structs.HostLayout
+	Frontend podFrontendKey
+	Client   podAddr
+}
+
 type podBackend struct {
 	_     structs.HostLayout
 	Addr  podAddr
@@ -53,7 +67,7 @@ type podFrontend struct {
 	First      uint32
 	Count      uint32
 	Generation uint32
-	Service    uint32
+	Affinity   uint32
 }
 
 type podFrontendKey struct {
@@ -99,15 +113,16 @@ type podTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	podMapBackends  = "backends"
-	podMapConntrack = "conntrack"
-	podMapDrops     = "drops"
-	podMapEndpoints = "endpoints"
-	podMapFrontends = "frontends"
-	podMapPods      = "pods"
-	podMapReverses  = "reverses"
-	podMapSlots     = "slots"
-	podProgPodFrom  = "pod_from"
+	podMapAffinities = "affinities"
+	podMapBackends   = "backends"
+	podMapConntrack  = "conntrack"
+	podMapDrops      = "drops"
+	podMapEndpoints  = "endpoints"
+	podMapFrontends  = "frontends"
+	podMapPods       = "pods"
+	podMapReverses   = "reverses"
+	podMapSlots      = "slots"
+	podProgPodFrom   = "pod_from"
 )
 
 // loadPod returns the embedded CollectionSpec for pod.
@@ -159,14 +174,15 @@ type podProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type podMapSpecs struct {
-	Backends  *ebpf.MapSpec `ebpf:"backends"`
-	Conntrack *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops     *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
-	Frontends *ebpf.MapSpec `ebpf:"frontends"`
-	Pods      *ebpf.MapSpec `ebpf:"pods"`
-	Reverses  *ebpf.MapSpec `ebpf:"reverses"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
+	Affinities *ebpf.MapSpec `ebpf:"affinities"`
+	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops      *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
+	Pods       *ebpf.MapSpec `ebpf:"pods"`
+	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
+	Slots      *ebpf.MapSpec `ebpf:"slots"`
 }
 
 // podVariableSpecs contains global variables before they are loaded into the kernel.
@@ -195,18 +211,20 @@ func (o *podObjects) Close() error {
 //
 // It can be passed to loadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type podMaps struct {
-	Backends  *ebpf.Map `ebpf:"backends"`
-	Conntrack *ebpf.Map `ebpf:"conntrack"`
-	Drops     *ebpf.Map `ebpf:"drops"`
-	Endpoints *ebpf.Map `ebpf:"endpoints"`
-	Frontends *ebpf.Map `ebpf:"frontends"`
-	Pods      *ebpf.Map `ebpf:"pods"`
-	Reverses  *ebpf.Map `ebpf:"reverses"`
-	Slots     *ebpf.Map `ebpf:"slots"`
+	Affinities *ebpf.Map `ebpf:"affinities"`
+	Backends   *ebpf.Map `ebpf:"backends"`
+	Conntrack  *ebpf.Map `ebpf:"conntrack"`
+	Drops      *ebpf.Map `ebpf:"drops"`
+	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Frontends  *ebpf.Map `ebpf:"frontends"`
+	Pods       *ebpf.Map `ebpf:"pods"`
+	Reverses   *ebpf.Map `ebpf:"reverses"`
+	Slots      *ebpf.Map `ebpf:"slots"`
 }
 
 func (m *podMaps) Close() error {
 	return _PodClose(
+		m.Affinities,
 		m.Backends,
 		m.Conntrack,
 		m.Drops,

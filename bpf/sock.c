@@ -27,6 +27,17 @@ static __always_inline struct addr sock_addr6(const struct bpf_sock_addr *ctx)
 	return a;
 }
 
+/* Who asks: every pod has a network namespace of its own, and the address of a
+ * socket is not chosen yet.
+ */
+static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct addr client = { .w = { 0, 0, cookie >> 32, (__u32)cookie } };
+
+	return client;
+}
+
 /* Remembers that this socket means the service when it talks to the backend. */
 static __always_inline void remember(struct bpf_sock_addr *ctx, const struct frontend_key *service,
 				     const struct backend *backend)
@@ -49,8 +60,9 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *add
 		.proto = ctx->protocol,
 		.scope = SCOPE_CLUSTER,
 	};
+	struct addr client = sock_client(ctx);
 	struct backend backend;
-	int result = svc_select(&key, &backend);
+	int result = svc_select_for(&key, &client, &backend);
 
 	if (result != SVC_FOUND)
 		return result;

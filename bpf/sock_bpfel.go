@@ -18,6 +18,20 @@ type sockAddr struct {
 	W [4]uint32
 }
 
+type sockAffinity struct {
+	_    structs.HostLayout
+	Addr sockAddr
+	Port uint16
+	Pad  [3]uint16
+	Seen uint64
+}
+
+type sockAffinityKey struct {
+	_        structs.HostLayout
+	Frontend sockFrontendKey
+	Client   sockAddr
+}
+
 type sockBackend struct {
 	_     structs.HostLayout
 	Addr  sockAddr
@@ -53,7 +67,7 @@ type sockFrontend struct {
 	First      uint32
 	Count      uint32
 	Generation uint32
-	Service    uint32
+	Affinity   uint32
 }
 
 type sockFrontendKey struct {
@@ -99,6 +113,7 @@ type sockTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	sockMapAffinities    = "affinities"
 	sockMapBackends      = "backends"
 	sockMapConntrack     = "conntrack"
 	sockMapDrops         = "drops"
@@ -173,14 +188,15 @@ type sockProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sockMapSpecs struct {
-	Backends  *ebpf.MapSpec `ebpf:"backends"`
-	Conntrack *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops     *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
-	Frontends *ebpf.MapSpec `ebpf:"frontends"`
-	Pods      *ebpf.MapSpec `ebpf:"pods"`
-	Reverses  *ebpf.MapSpec `ebpf:"reverses"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
+	Affinities *ebpf.MapSpec `ebpf:"affinities"`
+	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops      *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
+	Pods       *ebpf.MapSpec `ebpf:"pods"`
+	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
+	Slots      *ebpf.MapSpec `ebpf:"slots"`
 }
 
 // sockVariableSpecs contains global variables before they are loaded into the kernel.
@@ -209,18 +225,20 @@ func (o *sockObjects) Close() error {
 //
 // It can be passed to loadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sockMaps struct {
-	Backends  *ebpf.Map `ebpf:"backends"`
-	Conntrack *ebpf.Map `ebpf:"conntrack"`
-	Drops     *ebpf.Map `ebpf:"drops"`
-	Endpoints *ebpf.Map `ebpf:"endpoints"`
-	Frontends *ebpf.Map `ebpf:"frontends"`
-	Pods      *ebpf.Map `ebpf:"pods"`
-	Reverses  *ebpf.Map `ebpf:"reverses"`
-	Slots     *ebpf.Map `ebpf:"slots"`
+	Affinities *ebpf.Map `ebpf:"affinities"`
+	Backends   *ebpf.Map `ebpf:"backends"`
+	Conntrack  *ebpf.Map `ebpf:"conntrack"`
+	Drops      *ebpf.Map `ebpf:"drops"`
+	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Frontends  *ebpf.Map `ebpf:"frontends"`
+	Pods       *ebpf.Map `ebpf:"pods"`
+	Reverses   *ebpf.Map `ebpf:"reverses"`
+	Slots      *ebpf.Map `ebpf:"slots"`
 }
 
 func (m *sockMaps) Close() error {
 	return _SockClose(
+		m.Affinities,
 		m.Backends,
 		m.Conntrack,
 		m.Drops,

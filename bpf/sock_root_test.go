@@ -46,6 +46,55 @@ func TestRootSockReachesBackend(t *testing.T) {
 	}
 }
 
+// A client stays with its backend until its time is over or the backend is
+// gone.
+func TestRootSockAffinity(t *testing.T) {
+	group := cgroup(t)
+	d := openDatapath(t, bpffs(t))
+	if err := d.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	var backends []bpf.Backend
+	for _, name := range []string{"one", "two", "three"} {
+		server := serve(t, "127.0.0.1", name)
+		backends = append(backends, bpf.Backend{Addr: server.Addr(), Port: server.Port()})
+	}
+	service := netip.MustParseAddrPort("10.96.0.9:80")
+	front := bpf.Frontend{Addr: service.Addr(), Port: 80, Protocol: bpf.ProtocolTCP}
+	publish(t, d, front, 0, backends...)
+	answers := func(n int) map[string]bool {
+		seen := map[string]bool{}
+		for range n {
+			seen[ask(t, group, "tcp", service)] = true
+		}
+		return seen
+	}
+	set := func(count, affinity uint32) {
+		if err := d.SetFrontend(front, bpf.Range{Count: count, Affinity: affinity}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen := answers(60); len(seen) != 3 {
+		t.Errorf("without affinity: %v", seen)
+	}
+	set(3, 60)
+	if seen := answers(60); len(seen) != 1 {
+		t.Errorf("with affinity: %v", seen)
+	}
+	set(1, 60)
+	if seen := answers(20); len(seen) != 1 || !seen["one from "+service.String()] {
+		t.Errorf("with the first backend only: %v", seen)
+	}
+	set(3, 60)
+	if seen := answers(20); len(seen) != 1 || !seen["one from "+service.String()] {
+		t.Errorf("after more came: %v", seen)
+	}
+	set(3, 0)
+	if seen := answers(60); len(seen) != 3 {
+		t.Errorf("without affinity again: %v", seen)
+	}
+}
+
 func TestRootSockLeavesOthersAlone(t *testing.T) {
 	group := cgroup(t)
 	d := openDatapath(t, bpffs(t))

@@ -46,6 +46,9 @@ type Frontend struct {
 // to a Service without endpoints; connections to it are refused.
 type Range struct {
 	First, Count, Generation uint32
+	// Affinity is for how long a client keeps its backend, in seconds since
+	// it was used last; 0 when connections go anywhere.
+	Affinity uint32
 }
 
 // BackendFlags tell where a backend is.

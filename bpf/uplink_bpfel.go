@@ -18,6 +18,20 @@ type uplinkAddr struct {
 	W [4]uint32
 }
 
+type uplinkAffinity struct {
+	_    structs.HostLayout
+	Addr uplinkAddr
+	Port uint16
+	Pad  [3]uint16
+	Seen uint64
+}
+
+type uplinkAffinityKey struct {
+	_        structs.HostLayout
+	Frontend uplinkFrontendKey
+	Client   uplinkAddr
+}
+
 type uplinkBackend struct {
 	_     structs.HostLayout
 	Addr  uplinkAddr
@@ -53,7 +67,7 @@ type uplinkFrontend struct {
 	First      uint32
 	Count      uint32
 	Generation uint32
-	Service    uint32
+	Affinity   uint32
 }
 
 type uplinkFrontendKey struct {
@@ -99,6 +113,7 @@ type uplinkTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	uplinkMapAffinities = "affinities"
 	uplinkMapBackends   = "backends"
 	uplinkMapConntrack  = "conntrack"
 	uplinkMapDrops      = "drops"
@@ -161,14 +176,15 @@ type uplinkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uplinkMapSpecs struct {
-	Backends  *ebpf.MapSpec `ebpf:"backends"`
-	Conntrack *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops     *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
-	Frontends *ebpf.MapSpec `ebpf:"frontends"`
-	Pods      *ebpf.MapSpec `ebpf:"pods"`
-	Reverses  *ebpf.MapSpec `ebpf:"reverses"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
+	Affinities *ebpf.MapSpec `ebpf:"affinities"`
+	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops      *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
+	Pods       *ebpf.MapSpec `ebpf:"pods"`
+	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
+	Slots      *ebpf.MapSpec `ebpf:"slots"`
 }
 
 // uplinkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -197,18 +213,20 @@ func (o *uplinkObjects) Close() error {
 //
 // It can be passed to loadUplinkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uplinkMaps struct {
-	Backends  *ebpf.Map `ebpf:"backends"`
-	Conntrack *ebpf.Map `ebpf:"conntrack"`
-	Drops     *ebpf.Map `ebpf:"drops"`
-	Endpoints *ebpf.Map `ebpf:"endpoints"`
-	Frontends *ebpf.Map `ebpf:"frontends"`
-	Pods      *ebpf.Map `ebpf:"pods"`
-	Reverses  *ebpf.Map `ebpf:"reverses"`
-	Slots     *ebpf.Map `ebpf:"slots"`
+	Affinities *ebpf.Map `ebpf:"affinities"`
+	Backends   *ebpf.Map `ebpf:"backends"`
+	Conntrack  *ebpf.Map `ebpf:"conntrack"`
+	Drops      *ebpf.Map `ebpf:"drops"`
+	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Frontends  *ebpf.Map `ebpf:"frontends"`
+	Pods       *ebpf.Map `ebpf:"pods"`
+	Reverses   *ebpf.Map `ebpf:"reverses"`
+	Slots      *ebpf.Map `ebpf:"slots"`
 }
 
 func (m *uplinkMaps) Close() error {
 	return _UplinkClose(
+		m.Affinities,
 		m.Backends,
 		m.Conntrack,
 		m.Drops,

@@ -34,9 +34,18 @@ type Facts struct {
 	PeerAddrs []netip.Addr
 }
 
-// Tables are the backends of each frontend, sorted, none twice. A frontend
-// without backends belongs to a Service without endpoints.
-type Tables map[bpf.Frontend][]bpf.Backend
+// Tables are what each frontend leads to.
+type Tables map[bpf.Frontend]Target
+
+// Target is what a frontend leads to.
+type Target struct {
+	// Backends are sorted, none twice. A frontend without backends belongs to
+	// a Service without endpoints.
+	Backends []bpf.Backend
+	// Affinity is for how long a client keeps its backend, in seconds; 0 for
+	// a Service without session affinity.
+	Affinity uint32
+}
 
 // Problem is an object, or a part of one, that cannot be served.
 type Problem struct {
@@ -94,9 +103,6 @@ func (c *compiler) problem(s *corev1.Service, format string, args ...any) {
 }
 
 func (c *compiler) service(s *corev1.Service) {
-	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		c.problem(s, "spec.sessionAffinity ClientIP: not supported yet, connections go to any endpoint")
-	}
 	for i, port := range s.Spec.Ports {
 		protocol, ok := protocolOf(port.Protocol)
 		if !ok {
@@ -113,6 +119,18 @@ func (c *compiler) service(s *corev1.Service) {
 		}
 		c.port(s, port, protocol)
 	}
+}
+
+// affinity is the time that a client keeps its backend after its last
+// connection. The API server sets a default and checks the bounds.
+func affinity(s *corev1.Service) uint32 {
+	if s.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
+	}
+	if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil && *c.ClientIP.TimeoutSeconds > 0 {
+		return uint32(*c.ClientIP.TimeoutSeconds)
+	}
+	return uint32(corev1.DefaultClientIPServiceAffinitySeconds)
 }
 
 func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
@@ -229,7 +247,7 @@ func (c *compiler) frontend(s *corev1.Service, f bpf.Frontend, from endpoints) {
 		return
 	}
 	c.owners[f] = objectName(s)
-	c.tables[f] = c.backends(f, from)
+	c.tables[f] = Target{Backends: c.backends(f, from), Affinity: affinity(s)}
 }
 
 // backends are the usable endpoints of the frontend's family.

@@ -59,10 +59,13 @@ func up(addr, node string) ep { return ep{addr, node, true, true, false} }
 // text writes tables as "FRONTEND/SCOPE -> BACKEND…", sorted.
 func text(tables Tables) []string {
 	var out []string
-	for f, backends := range tables {
+	for f, target := range tables {
 		line := fmt.Sprintf("%s %s/%d ->", netip.AddrPortFrom(f.Addr, f.Port), f.Protocol, f.Scope)
-		for _, b := range backends {
+		for _, b := range target.Backends {
 			line += fmt.Sprintf(" %s(%d)", netip.AddrPortFrom(b.Addr, b.Port), b.Flags)
+		}
+		if target.Affinity != 0 {
+			line += fmt.Sprintf(" for %d s", target.Affinity)
 		}
 		out = append(out, line)
 	}
@@ -100,6 +103,19 @@ func TestCompile(t *testing.T) {
 			service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.5", "fd00:96::5"} }),
 			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1")), slice(discoveryv1.AddressTypeIPv6, up("fd00:244::7", "n1"))},
 			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)", "[fd00:96::5]:80 TCP/0 -> [fd00:244::7]:8080(1)"},
+		},
+		"session affinity": {
+			service(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) for 10800 s"},
+		},
+		"session affinity with a time": {
+			service(func(s *corev1.Service) {
+				s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+				s.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: new(int32(3))}}
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) for 3 s"},
 		},
 		"node port": {
 			service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30080 }),
@@ -169,8 +185,6 @@ func TestCompileTellsProblems(t *testing.T) {
 		"node port beyond": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 70000 }), nil, "spec.ports[0].nodePort 70000: expected 1 to 65535"},
 		"source ranges": {service(func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"10.0.0.0/8"} }), nil,
 			"spec.loadBalancerSourceRanges: not supported yet, so the load-balancer addresses are not served"},
-		"session affinity": {service(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }), nil,
-			"spec.sessionAffinity ClientIP: not supported yet"},
 		"bad load balancer": {service(func(s *corev1.Service) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "x"}, {IP: "fd00::1%eth0"}}
 		}), nil, `status.loadBalancer.ingress[1] "fd00::1%eth0": expected an IP address`},
@@ -206,11 +220,11 @@ func FuzzCompile(f *testing.F) {
 		e := slice(discoveryv1.AddressType(family), up(endpoint, "n1"))
 		e.Ports[0].Port = &target
 		tables, _ := Compile(Objects{[]*corev1.Service{s}, []*discoveryv1.EndpointSlice{e}}, node)
-		for f, backends := range tables {
+		for f, target := range tables {
 			if !f.Addr.IsValid() || f.Port == 0 {
 				t.Errorf("frontend %v makes no sense", f)
 			}
-			for _, b := range backends {
+			for _, b := range target.Backends {
 				if b.Addr.Is4() != f.Addr.Is4() || b.Port == 0 {
 					t.Errorf("backend %v of %v makes no sense", b, f)
 				}
@@ -239,9 +253,9 @@ func TestNodePortsOfOtherNodes(t *testing.T) {
 			}
 			for _, scope := range []bpf.Scope{bpf.ScopeCluster, bpf.ScopeExternal} {
 				f := bpf.Frontend{Addr: netip.MustParseAddr("192.0.2.2"), Port: 30000, Protocol: bpf.ProtocolTCP, Scope: scope}
-				backends, served := tables[f]
-				if want := c.want && scope == bpf.ScopeCluster; served != want || (want && len(backends) != 1) {
-					t.Errorf("%v: served %v with %v", f, served, backends)
+				target, served := tables[f]
+				if want := c.want && scope == bpf.ScopeCluster; served != want || (want && len(target.Backends) != 1) {
+					t.Errorf("%v: served %v with %v", f, served, target)
 				}
 			}
 		})

@@ -112,12 +112,12 @@ func (w *writer) apply(tables Tables) (int, error) {
 	w.collect()
 	changed := 0
 	var errs []error
-	for frontend, backends := range tables {
+	for frontend, target := range tables {
 		have, known := w.entries[frontend]
-		if known && slices.Equal(have.backends, backends) {
+		if known && have.rng.Affinity == target.Affinity && slices.Equal(have.backends, target.Backends) {
 			continue
 		}
-		if err := w.set(frontend, backends); err != nil {
+		if err := w.set(frontend, target); err != nil {
 			errs = append(errs, fmt.Errorf("frontend %s port %d/%s: %w", frontend.Addr, frontend.Port, frontend.Protocol, err))
 			continue
 		}
@@ -139,9 +139,12 @@ func (w *writer) apply(tables Tables) (int, error) {
 }
 
 // set writes backends, then the slots of a new range, and flips the frontend.
-func (w *writer) set(frontend bpf.Frontend, backends []bpf.Backend) error {
+func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	old, known := w.entries[frontend]
-	fresh := entry{backends: slices.Clone(backends), rng: bpf.Range{Generation: old.rng.Generation + 1}}
+	fresh := entry{
+		backends: slices.Clone(target.Backends),
+		rng:      bpf.Range{Generation: old.rng.Generation + 1, Affinity: target.Affinity},
+	}
 	if err := w.fill(&fresh); err != nil {
 		w.free(fresh)
 		return err

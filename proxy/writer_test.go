@@ -76,9 +76,13 @@ func (f *fake) resolve(k bpf.Frontend) []bpf.Backend {
 func (f *fake) tables() Tables {
 	out := Tables{}
 	for k := range f.frontends {
-		out[k] = f.resolve(k)
+		out[k] = Target{f.resolve(k), f.frontends[k].Affinity}
 	}
 	return out
+}
+
+func sameTarget(a, b Target) bool {
+	return a.Affinity == b.Affinity && slices.Equal(a.Backends, b.Backends)
 }
 
 func frontend(i int) bpf.Frontend {
@@ -102,7 +106,7 @@ func randomTables(rnd *rand.Rand) Tables {
 				backends = append(backends, backend(i, j))
 			}
 		}
-		tables[frontend(i)] = backends
+		tables[frontend(i)] = Target{backends, uint32(rnd.IntN(3)) * 10800}
 	}
 	return tables
 }
@@ -131,7 +135,7 @@ func TestWriterChurn(t *testing.T) {
 		now = now.Add(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 		tables := randomTables(rnd)
 		for k, set := range tables {
-			given[k] = append(given[k][max(0, len(given[k])-3):], set)
+			given[k] = append(given[k][max(0, len(given[k])-3):], set.Backends)
 		}
 		datapath.fail = func() bool { return rnd.IntN(40) == 0 }
 		_, err := w.apply(tables)
@@ -143,7 +147,7 @@ func TestWriterChurn(t *testing.T) {
 		if _, again := w.apply(tables); again != nil {
 			t.Fatalf("%v, after %v", again, err)
 		}
-		if !maps.EqualFunc(datapath.tables(), tables, slices.Equal[[]bpf.Backend]) {
+		if !maps.EqualFunc(datapath.tables(), tables, sameTarget) {
 			t.Fatalf("the data path has %v, expected %v", datapath.tables(), tables)
 		}
 	}
@@ -173,7 +177,7 @@ func TestWriterKeepsRangesForAWhile(t *testing.T) {
 	w := mustWriter(t, datapath, func() time.Time { return now })
 	apply := func(backends ...bpf.Backend) {
 		t.Helper()
-		if _, err := w.apply(Tables{frontend(1): backends}); err != nil {
+		if _, err := w.apply(Tables{frontend(1): {Backends: backends}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -195,7 +199,7 @@ func TestWriterKeepsRangesForAWhile(t *testing.T) {
 func TestWriterChangesOnlyWhatDiffers(t *testing.T) {
 	datapath := newFake(100, 100)
 	w := mustWriter(t, datapath, time.Now)
-	tables := Tables{frontend(1): {backend(1, 1)}, frontend(2): {}}
+	tables := Tables{frontend(1): {Backends: []bpf.Backend{backend(1, 1)}}, frontend(2): {}}
 	for i, want := range []int{2, 0, 0} {
 		if changed, err := w.apply(tables); err != nil || changed != want {
 			t.Errorf("apply %d changed %d (%v), expected %d", i, changed, err, want)
@@ -209,7 +213,10 @@ func TestWriterChangesOnlyWhatDiffers(t *testing.T) {
 func TestWriterTellsWhatDoesNotFit(t *testing.T) {
 	datapath := newFake(3, 100)
 	w := mustWriter(t, datapath, time.Now)
-	tables := Tables{frontend(1): {backend(1, 1), backend(1, 2)}, frontend(2): {backend(2, 1), backend(2, 2)}}
+	tables := Tables{
+		frontend(1): {Backends: []bpf.Backend{backend(1, 1), backend(1, 2)}},
+		frontend(2): {Backends: []bpf.Backend{backend(2, 1), backend(2, 2)}},
+	}
 	_, err := w.apply(tables)
 	if !errors.Is(err, errFull) {
 		t.Fatalf("got %v, expected that a table is full", err)
@@ -232,11 +239,14 @@ func TestWriterAdoptsDamage(t *testing.T) {
 	}
 	datapath.slots[0], datapath.slots[1] = 99, 99
 	w := mustWriter(t, datapath, time.Now)
-	want := Tables{frontend(1): {backend(1, 1)}, frontend(2): {backend(2, 1)}}
+	want := Tables{
+		frontend(1): {Backends: []bpf.Backend{backend(1, 1)}},
+		frontend(2): {Backends: []bpf.Backend{backend(2, 1)}},
+	}
 	if _, err := w.apply(want); err != nil {
 		t.Fatal(err)
 	}
-	if !maps.EqualFunc(datapath.tables(), want, slices.Equal[[]bpf.Backend]) {
+	if !maps.EqualFunc(datapath.tables(), want, sameTarget) {
 		t.Errorf("the data path has %v, expected %v", datapath.tables(), want)
 	}
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 
+#include "affinity.h"
 #include "maps.h"
 
 /* The results of svc_select besides a backend. */
@@ -10,6 +11,13 @@ enum svc_result {
 	SVC_EMPTY = -1, /* a service without endpoints */
 };
 
+static __always_inline const struct backend *svc_backend(__u32 slot)
+{
+	const __u32 *id = bpf_map_lookup_elem(&slots, &slot);
+
+	return id ? bpf_map_lookup_elem(&backends, id) : NULL;
+}
+
 /* Chooses a backend of the frontend at random. The range is read once, so an
  * update in between cannot mix two ranges; slots of the old one stay valid for
  * a grace period.
@@ -18,20 +26,38 @@ static __always_inline int svc_select(const struct frontend_key *key, struct bac
 {
 	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
 	const struct backend *backend;
-	const __u32 *id;
-	__u32 slot;
 
 	if (!found)
 		return SVC_NONE;
 	if (found->count == 0)
 		return SVC_EMPTY;
-	slot = found->first + bpf_get_prandom_u32() % found->count;
-	id = bpf_map_lookup_elem(&slots, &slot);
-	if (!id)
-		return SVC_EMPTY;
-	backend = bpf_map_lookup_elem(&backends, id);
+	backend = svc_backend(found->first + bpf_get_prandom_u32() % found->count);
 	if (!backend)
 		return SVC_EMPTY;
 	*out = *backend;
 	return SVC_FOUND;
+}
+
+/* As svc_select, but a client that the frontend knows gets the backend that it
+ * had last, where the Service says so.
+ */
+static __always_inline int svc_select_for(const struct frontend_key *key, const struct addr *client,
+					  struct backend *out)
+{
+	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
+	struct affinity_key who;
+	int result;
+
+	if (!found || !found->affinity)
+		return svc_select(key, out);
+	struct frontend frontend = *found;
+
+	who.frontend = *key;
+	who.client = *client;
+	if (frontend.count && affinity_find(&who, &frontend, out))
+		return SVC_FOUND;
+	result = svc_select(key, out);
+	if (result == SVC_FOUND)
+		affinity_set(&who, out);
+	return result;
 }

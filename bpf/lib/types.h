@@ -33,9 +33,28 @@ struct frontend {
 	__u32 first;
 	__u32 count;
 	__u32 generation;
-	__u32 service;
+	__u32 affinity; /* for how long a client keeps its backend, seconds; 0: not at all */
 };
 _Static_assert(sizeof(struct frontend) == 16, "frontend");
+
+/* A client of a frontend with affinity. Behind a socket hook the client is the
+ * network namespace, that is a pod or the node; on the wire it is the source
+ * address.
+ */
+struct affinity_key {
+	struct frontend_key frontend;
+	struct addr client;
+};
+_Static_assert(sizeof(struct affinity_key) == 36, "affinity_key");
+
+/* The backend that a client had last. */
+struct affinity {
+	struct addr addr;
+	__be16 port;
+	__u16 pad[3];
+	__u64 seen; /* ns since boot */
+};
+_Static_assert(sizeof(struct affinity) == 32, "affinity");
 
 enum backend_flags {
 	BACKEND_LOCAL_POD = 1 << 0,
