@@ -21,6 +21,8 @@ const serviceProxyName = "service.kubernetes.io/service-proxy-name"
 type Objects struct {
 	Services []*corev1.Service
 	Slices   []*discoveryv1.EndpointSlice
+	// Pods are those of this node.
+	Pods []*corev1.Pod
 }
 
 // Facts is what is known of the node.
@@ -78,6 +80,7 @@ func Compile(objects Objects, facts Facts) (Tables, []Problem) {
 			c.service(service)
 		}
 	}
+	c.hostPorts(objects.Pods)
 	return c.tables, c.problems
 }
 
@@ -243,10 +246,10 @@ func (c *compiler) addresses(s *corev1.Service, field string, texts []string) []
 
 func (c *compiler) frontend(s *corev1.Service, f bpf.Frontend, from endpoints) {
 	if owner, taken := c.owners[f]; taken {
-		c.problem(s, "%s port %d/%s: belongs to Service %s already", f.Addr, f.Port, f.Protocol, owner)
+		c.problem(s, "%s port %d/%s: belongs to %s already", f.Addr, f.Port, f.Protocol, owner)
 		return
 	}
-	c.owners[f] = objectName(s)
+	c.owners[f] = "Service " + objectName(s)
 	c.tables[f] = Target{Backends: c.backends(f, from), Affinity: affinity(s)}
 }
 

@@ -161,7 +161,7 @@ func TestCompile(t *testing.T) {
 		"another proxy": {service(func(s *corev1.Service) { s.Labels = map[string]string{serviceProxyName: "x"} }), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tables, problems := Compile(Objects{[]*corev1.Service{tt.service}, tt.slices}, node)
+			tables, problems := Compile(Objects{Services: []*corev1.Service{tt.service}, Slices: tt.slices}, node)
 			if len(problems) > 0 {
 				t.Errorf("problems: %v", problems)
 			}
@@ -219,7 +219,7 @@ func FuzzCompile(f *testing.F) {
 		s := service(func(s *corev1.Service) { s.Spec.ClusterIPs, s.Spec.Ports[0].Port = []string{clusterIP}, port })
 		e := slice(discoveryv1.AddressType(family), up(endpoint, "n1"))
 		e.Ports[0].Port = &target
-		tables, _ := Compile(Objects{[]*corev1.Service{s}, []*discoveryv1.EndpointSlice{e}}, node)
+		tables, _ := Compile(Objects{Services: []*corev1.Service{s}, Slices: []*discoveryv1.EndpointSlice{e}}, node)
 		for f, target := range tables {
 			if !f.Addr.IsValid() || f.Port == 0 {
 				t.Errorf("frontend %v makes no sense", f)
@@ -247,7 +247,7 @@ func TestNodePortsOfOtherNodes(t *testing.T) {
 			s := service(func(s *corev1.Service) {
 				s.Spec.Type, s.Spec.Ports[0].NodePort, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeNodePort, 30000, c.policy
 			})
-			tables, problems := Compile(Objects{[]*corev1.Service{s}, []*discoveryv1.EndpointSlice{slice(discoveryv1.AddressTypeIPv4, up("10.0.0.1", "n2"))}}, facts)
+			tables, problems := Compile(Objects{Services: []*corev1.Service{s}, Slices: []*discoveryv1.EndpointSlice{slice(discoveryv1.AddressTypeIPv4, up("10.0.0.1", "n2"))}}, facts)
 			if len(problems) > 0 {
 				t.Fatal(problems)
 			}

@@ -33,6 +33,29 @@ func (p *Proxy) watchNodes(nodes coreinformers.NodeInformer) error {
 	return nil
 }
 
+// watchPods has the ports at hand that pods ask of this node.
+func (p *Proxy) watchPods(pods coreinformers.PodInformer) error {
+	touchIf := func(obj any) {
+		if pod, ok := obj.(*corev1.Pod); !ok || asksForPorts(pod) {
+			p.touch()
+		}
+	}
+	handle, err := pods.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: touchIf, DeleteFunc: touchIf, UpdateFunc: func(_, now any) { touchIf(now) },
+	})
+	if err != nil {
+		return fmt.Errorf("proxy: watch pods: %w", err)
+	}
+	p.synced = append(p.synced, handle.HasSynced)
+	return nil
+}
+
+func asksForPorts(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.HostPort != 0 })
+	})
+}
+
 // peerAddrs are the internal addresses of all nodes but this one, in order.
 func (p *Proxy) peerAddrs() []netip.Addr {
 	nodes, err := p.nodes.List(labels.Everything())

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
@@ -41,6 +42,8 @@ type Config struct {
 	NodeName string
 	// Informers are started by the caller, after New.
 	Informers informers.SharedInformerFactory
+	// Pods are those of this node; they too are started by the caller.
+	Pods coreinformers.PodInformer
 	// Datapath is what is kept equal to the objects; *bpf.Datapath is one.
 	Datapath interface {
 		Datapath
@@ -53,8 +56,8 @@ type Config struct {
 
 // Validate returns what is wrong with the configuration.
 func (c Config) Validate() error {
-	if c.NodeName == "" || c.Informers == nil || c.Datapath == nil || c.Log == nil {
-		return errors.New("proxy: node name, informers, data path and log must be set")
+	if c.NodeName == "" || c.Informers == nil || c.Pods == nil || c.Datapath == nil || c.Log == nil {
+		return errors.New("proxy: node name, informers, pods, data path and log must be set")
 	}
 	return nil
 }
@@ -66,6 +69,7 @@ type Proxy struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
 	nodes    corelisters.NodeLister
+	pods     corelisters.PodLister
 	synced   []cache.InformerSynced
 	// dirty holds at most one note that something has changed.
 	dirty chan struct{}
@@ -90,6 +94,7 @@ func New(cfg Config) (*Proxy, error) {
 	services := cfg.Informers.Core().V1().Services()
 	slices := cfg.Informers.Discovery().V1().EndpointSlices()
 	p.services, p.slices = services.Lister(), slices.Lister()
+	p.pods = cfg.Pods.Lister()
 	for _, informer := range []cache.SharedIndexInformer{services.Informer(), slices.Informer()} {
 		handle, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(any) { p.touch() },
@@ -100,6 +105,9 @@ func New(cfg Config) (*Proxy, error) {
 			return nil, fmt.Errorf("proxy: watch objects: %w", err)
 		}
 		p.synced = append(p.synced, handle.HasSynced)
+	}
+	if err := p.watchPods(cfg.Pods); err != nil {
+		return nil, err
 	}
 	return p, p.watchNodes(cfg.Informers.Core().V1().Nodes())
 }
@@ -213,8 +221,12 @@ func (p *Proxy) write(w *writer, node *uplinks) error {
 	if err != nil {
 		return err
 	}
+	pods, err := p.pods.List(labels.Everything())
+	if err != nil {
+		return err
+	}
 	addrs, linkErr := node.reconcile()
-	tables, problems := Compile(Objects{services, slices}, Facts{p.cfg.NodeName, addrs, p.peerAddrs()})
+	tables, problems := Compile(Objects{services, slices, pods}, Facts{p.cfg.NodeName, addrs, p.peerAddrs()})
 	p.tell(problems)
 	_, err = w.apply(tables)
 	p.serving.Store(&counts{len(w.entries), len(w.ids.used)})

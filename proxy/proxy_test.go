@@ -57,7 +57,7 @@ func TestRunFollowsServices(t *testing.T) {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	datapath := &machine{fake: newFake(100, 100)}
 	p, err := New(Config{
-		NodeName: "n1", Informers: factory, Datapath: datapath,
+		NodeName: "n1", Informers: factory, Pods: factory.Core().V1().Pods(), Datapath: datapath,
 		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 
@@ -89,11 +90,13 @@ type Part struct {
 type Agent struct {
 	cfg       Config
 	informers informers.SharedInformerFactory
-	datapath  *bpf.Datapath
-	proxy     *proxy.Proxy
-	volumes   *csi.Driver
-	ingress   *ingress.Controller
-	peers     *peers.Peers
+	// ownPods are the pods of this node only.
+	ownPods  informers.SharedInformerFactory
+	datapath *bpf.Datapath
+	proxy    *proxy.Proxy
+	volumes  *csi.Driver
+	ingress  *ingress.Controller
+	peers    *peers.Peers
 	// network is nil until the node has its pod CIDRs.
 	network atomic.Pointer[network]
 }
@@ -109,7 +112,7 @@ func Open(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, informers: informers.NewSharedInformerFactory(cfg.Client, 0)}
+	a := &Agent{cfg: cfg, informers: informers.NewSharedInformerFactory(cfg.Client, 0), ownPods: podsOf(cfg)}
 	var err error
 	if a.datapath, err = openDatapath(cfg); err != nil {
 		return nil, err
@@ -121,10 +124,16 @@ func Open(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
+func podsOf(cfg Config) informers.SharedInformerFactory {
+	return informers.NewSharedInformerFactoryWithOptions(cfg.Client, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+		o.FieldSelector = "spec.nodeName=" + cfg.NodeName
+	}))
+}
+
 func (a *Agent) makeParts() error {
 	var err error
 	a.proxy, err = proxy.New(proxy.Config{
-		NodeName: a.cfg.NodeName, Informers: a.informers, Datapath: a.datapath,
+		NodeName: a.cfg.NodeName, Informers: a.informers, Pods: a.ownPods.Core().V1().Pods(), Datapath: a.datapath,
 		Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "proxy"),
 	})
 	if err != nil {

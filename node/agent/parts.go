@@ -30,8 +30,10 @@ func (a *Agent) Parts() []Part {
 
 func (a *Agent) runInformers(ctx context.Context) error {
 	a.informers.Start(ctx.Done())
+	a.ownPods.Start(ctx.Done())
 	<-ctx.Done()
 	a.informers.Shutdown()
+	a.ownPods.Shutdown()
 	return nil
 }
 
