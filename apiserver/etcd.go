@@ -114,8 +114,9 @@ func (c EtcdConfig) embed() *embed.Config {
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = socket("client.sock"), socket("client.sock")
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = socket("peer.sock"), socket("peer.sock")
 	cfg.InitialCluster = cfg.InitialClusterFromName(memberName)
-	// A single member has nobody to wait for.
-	cfg.TickMs, cfg.ElectionMs = 100, 1000
+	// A single member has nobody to wait for, but waits for up to one election
+	// timeout before it takes the lead.
+	cfg.TickMs, cfg.ElectionMs = 20, 100
 	cfg.InitialElectionTickAdvance = true
 	cfg.SnapshotCount = 10000
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "periodic", "10m"
