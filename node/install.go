@@ -50,6 +50,9 @@ func installCluster(ctx context.Context, client kubernetes.Interface, cfg Config
 	if err := installClasses(ctx, client); err != nil {
 		return err
 	}
+	if err := installMetrics(ctx, client); err != nil {
+		return err
+	}
 	return installDNS(ctx, client, cfg)
 }
 
@@ -85,6 +88,21 @@ func apply(ctx context.Context, client rest.Interface, resource string, object m
 		Body(data).Do(ctx).Error()
 	if err != nil {
 		return fmt.Errorf("install %s %s: %w", resource, object.GetName(), err)
+	}
+	return nil
+}
+
+// applyAt is apply for an object of an API that the client has no type for.
+func applyAt(ctx context.Context, client rest.Interface, path string, object metav1.Object) error {
+	data, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	err = client.Patch(types.ApplyPatchType).AbsPath(path, object.GetName()).
+		Param("fieldManager", "slipway").Param("force", "true").
+		Body(data).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("install %s %s: %w", path, object.GetName(), err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"slipway.dev/slipway/metrics"
 	"slipway.dev/slipway/node/host"
 )
 
@@ -124,6 +125,7 @@ func (c Config) ports() []port {
 	return []port{
 		{c.APIPort, "API server", "choose another with --api-port"},
 		{10250, "kubelet", "this port cannot be changed"},
+		{metrics.Port, "metrics", "this port cannot be changed"},
 		{c.HTTPPort, "ingress", "choose another with --ingress-http-port"},
 		{c.HTTPSPort, "ingress", "choose another with --ingress-https-port"},
 	}

@@ -77,6 +77,9 @@ func (m *member) startServer(ctx context.Context) error {
 	if err := labelControlPlane(ctx, admin, m.cfg.NodeName); err != nil {
 		return err
 	}
+	if err := m.startMetrics(ctx, admin); err != nil {
+		return err
+	}
 	return m.startLocal(ctx, admin)
 }
 

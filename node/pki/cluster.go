@@ -89,6 +89,7 @@ func (c Cluster) leaves() map[string]Request {
 	return map[string]Request{
 		"apiserver":                {CommonName: "kube-apiserver", Hosts: c.Hosts},
 		"apiserver-kubelet-client": {CommonName: "kube-apiserver-kubelet-client", Organizations: []string{"system:masters"}},
+		"metrics-server":           {CommonName: "metrics-server", Hosts: []string{"metrics-server.kube-system.svc"}},
 		"kubelet-server": {
 			CommonName: "system:node:" + c.NodeName, Organizations: []string{"system:nodes"}, Hosts: c.NodeHosts,
 		},

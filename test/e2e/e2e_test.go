@@ -32,6 +32,7 @@ func TestRootCluster(t *testing.T) {
 		{"Volumes", testVolumes},
 		{"Ingress", testIngress},
 		{"NoServiceRules", testNoServiceRules},
+		{"Autoscaling", testAutoscaling},
 		{"Kill9", testKill9},
 		{"UpAfterDown", testUpAfterDown},
 		{"UpAfterCrash", testUpAfterCrash},
