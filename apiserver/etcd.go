@@ -30,9 +30,14 @@ type EtcdConfig struct {
 }
 
 // Endpoint is the client URL of the embedded etcd.
-func (c EtcdConfig) Endpoint() string {
-	return "unix://" + filepath.Join(c.SocketDir, "client.sock")
-}
+func (c EtcdConfig) Endpoint() string { return "unix://" + c.Socket() }
+
+// Socket is the path of the client socket of the embedded etcd.
+func (c EtcdConfig) Socket() string { return filepath.Join(c.SocketDir, "client.sock") }
+
+// MemberName and PeerURL are those of the only member.
+func (c EtcdConfig) MemberName() string { return memberName }
+func (c EtcdConfig) PeerURL() string    { return "unix://" + filepath.Join(c.SocketDir, "peer.sock") }
 
 // Etcd is a running embedded etcd.
 type Etcd struct{ server *embed.Etcd }

@@ -34,6 +34,11 @@ type Config struct {
 	Port uint16
 	// ServiceCIDRs are the ranges of Service addresses, the primary first.
 	ServiceCIDRs []netip.Prefix
+	// EncryptionConfig is a file that says how Secrets are encrypted in etcd.
+	EncryptionConfig string
+	// AuditLog is a file that receives all requests that AuditPolicy selects;
+	// there is none when it is empty.
+	AuditLog, AuditPolicy string
 	// PKI returns the path of a file in the certificate directory.
 	PKI func(name string) string
 }
@@ -92,34 +97,47 @@ func (c Config) args() []string {
 	if hasIPv6() {
 		bind = "::"
 	}
-	return []string{
-		"--etcd-servers=" + c.EtcdEndpoint,
-		"--bind-address=" + bind,
+	return append(c.auditArgs(),
+		"--etcd-servers="+c.EtcdEndpoint,
+		"--bind-address="+bind,
 		fmt.Sprintf("--secure-port=%d", c.Port),
-		"--advertise-address=" + c.Address.String(),
-		"--service-cluster-ip-range=" + strings.Join(cidrs, ","),
+		"--advertise-address="+c.Address.String(),
+		"--service-cluster-ip-range="+strings.Join(cidrs, ","),
 		"--allow-privileged=true",
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
 		"--enable-bootstrap-token-auth=true",
-		"--tls-cert-file=" + c.PKI("apiserver-chain.crt"),
-		"--tls-private-key-file=" + c.PKI("apiserver.key"),
-		"--client-ca-file=" + c.PKI("ca.crt"),
-		"--kubelet-certificate-authority=" + c.PKI("ca.crt"),
-		"--kubelet-client-certificate=" + c.PKI("apiserver-kubelet-client.crt"),
-		"--kubelet-client-key=" + c.PKI("apiserver-kubelet-client.key"),
+		"--tls-cert-file="+c.PKI("apiserver-chain.crt"),
+		"--tls-private-key-file="+c.PKI("apiserver.key"),
+		"--client-ca-file="+c.PKI("ca.crt"),
+		"--kubelet-certificate-authority="+c.PKI("ca.crt"),
+		"--kubelet-client-certificate="+c.PKI("apiserver-kubelet-client.crt"),
+		"--kubelet-client-key="+c.PKI("apiserver-kubelet-client.key"),
 		"--kubelet-preferred-address-types=InternalIP,Hostname,ExternalIP",
-		"--requestheader-client-ca-file=" + c.PKI("front-proxy-ca.crt"),
+		"--requestheader-client-ca-file="+c.PKI("front-proxy-ca.crt"),
 		"--requestheader-allowed-names=front-proxy-client",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-username-headers=X-Remote-User",
-		"--proxy-client-cert-file=" + c.PKI("front-proxy-client.crt"),
-		"--proxy-client-key-file=" + c.PKI("front-proxy-client.key"),
+		"--proxy-client-cert-file="+c.PKI("front-proxy-client.crt"),
+		"--proxy-client-key-file="+c.PKI("front-proxy-client.key"),
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-		"--service-account-key-file=" + c.PKI("service-account.pub"),
-		"--service-account-signing-key-file=" + c.PKI("service-account.key"),
+		"--service-account-key-file="+c.PKI("service-account.pub"),
+		"--service-account-signing-key-file="+c.PKI("service-account.key"),
+		"--encryption-provider-config="+c.EncryptionConfig,
+		"--encryption-provider-config-automatic-reload=true",
 		"--profiling=false",
+	)
+}
+
+// auditArgs keep ten files of 100 MB for thirty days.
+func (c Config) auditArgs() []string {
+	if c.AuditLog == "" {
+		return nil
+	}
+	return []string{
+		"--audit-log-path=" + c.AuditLog, "--audit-policy-file=" + c.AuditPolicy,
+		"--audit-log-maxage=30", "--audit-log-maxbackup=10", "--audit-log-maxsize=100",
 	}
 }
 

@@ -45,6 +45,13 @@ type Config struct {
 	// NodesCIDRs are the ranges of the bridge between the nodes of this
 	// machine, at most one of each family.
 	NodesCIDRs []netip.Prefix
+	// SnapshotSchedule says when snapshots are made, in the format of cron;
+	// empty for never. SnapshotRetention is how many of these are kept.
+	SnapshotSchedule  string
+	SnapshotRetention int
+	// AuditLog is a file for the API server's audit log, none when empty;
+	// AuditPolicy selects what goes into it, or is empty for a default.
+	AuditLog, AuditPolicy string
 	// Verbose lets the Kubernetes components log what they do, not only what
 	// goes wrong.
 	Verbose bool
@@ -61,9 +68,13 @@ func Defaults() Config {
 		ServiceCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:10:96::/112")},
 		ClusterDomain: "cluster.local",
 		Nodes:         1,
-		NodesCIDRs:    []netip.Prefix{netip.MustParsePrefix("172.29.0.0/24"), netip.MustParsePrefix("fd00:172:29::/64")},
-		HTTPPort:      80,
-		HTTPSPort:     443,
+
+		SnapshotSchedule:  "0 */12 * * *",
+		SnapshotRetention: 5,
+
+		NodesCIDRs: []netip.Prefix{netip.MustParsePrefix("172.29.0.0/24"), netip.MustParsePrefix("fd00:172:29::/64")},
+		HTTPPort:   80,
+		HTTPSPort:  443,
 	}
 }
 
@@ -124,12 +135,24 @@ func (c Config) Validate() error {
 	}
 	errs = append(errs, c.validateAddresses()...)
 	errs = append(errs, c.validateNodes()...)
+	errs = append(errs, c.validateAudit(), c.validateSnapshots())
 	for flag, port := range map[string]uint16{"--api-port": c.APIPort, "--ingress-http-port": c.HTTPPort, "--ingress-https-port": c.HTTPSPort} {
 		if port == 0 {
 			errs = append(errs, fmt.Errorf("%s 0: expected a port between 1 and 65535", flag))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (c Config) validateSnapshots() error {
+	if c.SnapshotRetention < 1 {
+		return fmt.Errorf("--snapshot-retention %d: expected 1 or more", c.SnapshotRetention)
+	}
+	if c.SnapshotSchedule == "" {
+		return nil
+	}
+	_, err := parseSchedule(c.SnapshotSchedule)
+	return err
 }
 
 // validateNodes checks the bridge only where it is used.

@@ -133,7 +133,10 @@ func (m *member) prepareKeys() error {
 	if m.joined != nil {
 		return os.MkdirAll(m.cfg.data("pki"), 0o700)
 	}
-	return m.cfg.certificates().Ensure()
+	if err := m.cfg.certificates().Ensure(); err != nil {
+		return err
+	}
+	return m.cfg.ensureEncryption()
 }
 
 func prepareHost(cfg Config) error {

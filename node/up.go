@@ -80,14 +80,19 @@ func (m *member) startServer(ctx context.Context) error {
 	if err := m.startMetrics(ctx, admin); err != nil {
 		return err
 	}
+	if err := m.startSnapshots(); err != nil {
+		return err
+	}
 	return m.startLocal(ctx, admin)
 }
 
 // startAPI starts etcd and the API server, then its closest clients.
 func (m *member) startAPI(ctx context.Context) error {
 	begin := time.Now()
-	etcd := apiserver.EtcdConfig{
-		Dir: m.cfg.data("etcd"), SocketDir: m.cfg.run("etcd"), LogFile: m.cfg.data("log", "etcd.log"),
+	etcd := m.cfg.etcd()
+	policy, err := m.cfg.auditPolicy()
+	if err != nil {
+		return err
 	}
 	storage, err := apiserver.StartEtcd(ctx, etcd)
 	if err != nil {
@@ -99,7 +104,8 @@ func (m *member) startAPI(ctx context.Context) error {
 	m.sup.Start("api server", stageAPI, func(ctx context.Context) error {
 		return apiserver.Run(ctx, apiserver.Config{
 			EtcdEndpoint: etcd.Endpoint(), Address: m.cfg.NodeIPs[0], Port: m.cfg.APIPort,
-			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path,
+			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path, EncryptionConfig: pki.Path(encryptionFile),
+			AuditLog: m.cfg.AuditLog, AuditPolicy: policy,
 		})
 	})
 	if err := apiserver.WaitReady(ctx, m.cfg.APIPort, pki.Path("ca.crt")); err != nil {

@@ -83,7 +83,7 @@ plane beside it so that one command gives a whole cluster.`,
 	root.PersistentFlags().StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory for sockets and running state")
 	root.PersistentFlags().StringVar(&cfg.Kubeconfig, "kubeconfig", cfg.Kubeconfig, "where the administrator's kubeconfig is")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return withHelp(cmd, err) })
-	root.AddCommand(upCommand(&cfg), joinCommand(&cfg), tokenCommand(&cfg), nodesCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(),
+	root.AddCommand(upCommand(&cfg), joinCommand(&cfg), tokenCommand(&cfg), nodesCommand(&cfg), snapshotCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(),
 		imagesCommand(&cfg), kubectlCommand(), versionCommand())
 	return root
 }

@@ -64,6 +64,10 @@ and volumes; the next "slipway up" adopts them.`,
 	flags.StringVar(&cfg.ClusterDomain, "cluster-domain", cfg.ClusterDomain, "DNS suffix of the cluster")
 	flags.IntVar(&cfg.Nodes, "nodes", cfg.Nodes, "number of nodes to make on this machine, each in namespaces of its own but the first")
 	flags.Var(prefixes(&cfg.NodesCIDRs), "nodes-cidr", "ranges of the bridge between the nodes of this machine")
+	flags.StringVar(&cfg.SnapshotSchedule, "snapshot-schedule", cfg.SnapshotSchedule, "when to save the cluster, in the format of cron; empty for never")
+	flags.IntVar(&cfg.SnapshotRetention, "snapshot-retention", cfg.SnapshotRetention, "how many of the snapshots made by schedule to keep")
+	flags.StringVar(&cfg.AuditLog, "audit-log", "", "file for the API server's audit log (default: none)")
+	flags.StringVar(&cfg.AuditPolicy, "audit-policy", "", "file with the audit policy (default: all changes, without their content)")
 	return cmd
 }
 

@@ -37,6 +37,7 @@ func TestRootCluster(t *testing.T) {
 		{"UpAfterDown", testUpAfterDown},
 		{"UpAfterCrash", testUpAfterCrash},
 		{"UpAfterReboot", testUpAfterReboot},
+		{"Snapshot", testSnapshot},
 	} {
 		begin := time.Now()
 		t.Run(test.name, func(t *testing.T) {

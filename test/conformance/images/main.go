@@ -91,6 +91,8 @@ func (b builder) recipes() []recipe {
 		{imageutils.Nautilus, true, serve("nautilus"), server},
 		{imageutils.BusyBox, false, func(l *layer) {
 			l.busybox(b.programs+"/busybox", "/bin")
+			// Debian's busybox shell forgets variables like "data-1".
+			l.program(b.programs+"/bash", "/bin/sh")
 			for _, dir := range []string{"/tmp", "/var/tmp"} {
 				l.dir(dir, 0o1777)
 			}
@@ -241,7 +243,7 @@ cksum clear cmp cp cpio cut date dc dd df diff dirname dnsdomainname du echo egr
 factor false fgrep find fold free fsync getopt grep groups gunzip gzip head hexdump hostname httpd id
 ifconfig ip kill killall less link ln logname ls lsof md5sum mkdir mkfifo mknod mktemp more mount mv nc
 netstat nice nl nohup nproc nslookup od paste patch pgrep pidof ping ping6 pkill printf ps pwd readlink
-realpath renice reset rev rm rmdir route sed seq sh sha1sum sha256sum sha512sum shred shuf sleep sort
+realpath renice reset rev rm rmdir route sed seq sha1sum sha256sum sha512sum shred shuf sleep sort
 split stat strings stty su sync sysctl tac tail tar taskset tee telnet test time timeout top touch tr
 traceroute true truncate tty umount uname uniq unlink unxz unzip uptime usleep vi watch wc wget which
 who whoami xargs xxd yes zcat`
