@@ -26,8 +26,9 @@ import (
 
 // Config is what the API server needs to know about its cluster.
 type Config struct {
-	// EtcdEndpoint is a client URL, as from [EtcdConfig.Endpoint].
-	EtcdEndpoint string
+	// Etcd is where objects are kept; for the embedded etcd its endpoint is
+	// that of [EtcdConfig.Endpoint].
+	Etcd ExternalEtcd
 	// Address is the node's own address, the one that is advertised.
 	Address netip.Addr
 	// Port is where the API is served, on all addresses.
@@ -46,7 +47,7 @@ type Config struct {
 // Validate reports the first field that cannot work.
 func (c Config) Validate() error {
 	switch {
-	case c.EtcdEndpoint == "":
+	case len(c.Etcd.Endpoints) == 0:
 		return errors.New("api server: no etcd endpoint given")
 	case !c.Address.IsValid():
 		return errors.New("api server: no node address given")
@@ -98,7 +99,10 @@ func (c Config) args() []string {
 		bind = "::"
 	}
 	return append(c.auditArgs(),
-		"--etcd-servers="+c.EtcdEndpoint,
+		"--etcd-servers="+strings.Join(c.Etcd.Endpoints, ","),
+		"--etcd-cafile="+c.Etcd.CAFile,
+		"--etcd-certfile="+c.Etcd.CertFile,
+		"--etcd-keyfile="+c.Etcd.KeyFile,
 		"--bind-address="+bind,
 		fmt.Sprintf("--secure-port=%d", c.Port),
 		"--advertise-address="+c.Address.String(),

@@ -92,6 +92,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("kubelet dependencies: %w", err)
 	}
+	deps.VolumePlugins = append(deps.VolumePlugins, hostKeeper{})
 	if err := app.Run(ctx, server, deps, utilfeature.DefaultFeatureGate); err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"slipway.dev/slipway/apiserver"
 )
 
 // Config is what a user may choose about a node.
@@ -45,6 +47,10 @@ type Config struct {
 	// NodesCIDRs are the ranges of the bridge between the nodes of this
 	// machine, at most one of each family.
 	NodesCIDRs []netip.Prefix
+	// Etcd is an external etcd, shared with other servers; ClusterTokenFile
+	// holds the secret by which these share their keys.
+	Etcd             apiserver.ExternalEtcd
+	ClusterTokenFile string
 	// SnapshotSchedule says when snapshots are made, in the format of cron;
 	// empty for never. SnapshotRetention is how many of these are kept.
 	SnapshotSchedule  string
@@ -88,6 +94,10 @@ func (c Config) Complete() (Config, error) {
 		}
 		c.Executable = exe
 	}
+	c, err := c.absolute()
+	if err != nil {
+		return c, err
+	}
 	if c.NodeName == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -95,7 +105,7 @@ func (c Config) Complete() (Config, error) {
 		}
 		c.NodeName = strings.ToLower(host)
 	}
-	c, err := c.completeNodes()
+	c, err = c.completeNodes()
 	if err != nil {
 		return c, err
 	}
@@ -105,6 +115,22 @@ func (c Config) Complete() (Config, error) {
 			return c, err
 		}
 		c.NodeIPs = ips
+	}
+	return c, nil
+}
+
+// absolute makes the names of the user's files independent of the directory
+// that the process is in.
+func (c Config) absolute() (Config, error) {
+	for _, file := range []*string{&c.AuditLog, &c.AuditPolicy, &c.Etcd.CAFile, &c.Etcd.CertFile, &c.Etcd.KeyFile, &c.ClusterTokenFile} {
+		if *file == "" {
+			continue
+		}
+		path, err := filepath.Abs(*file)
+		if err != nil {
+			return c, fmt.Errorf("find %s: %w", *file, err)
+		}
+		*file = path
 	}
 	return c, nil
 }
@@ -135,7 +161,7 @@ func (c Config) Validate() error {
 	}
 	errs = append(errs, c.validateAddresses()...)
 	errs = append(errs, c.validateNodes()...)
-	errs = append(errs, c.validateAudit(), c.validateSnapshots())
+	errs = append(errs, c.validateAudit(), c.validateSnapshots(), c.validateEtcd())
 	for flag, port := range map[string]uint16{"--api-port": c.APIPort, "--ingress-http-port": c.HTTPPort, "--ingress-https-port": c.HTTPSPort} {
 		if port == 0 {
 			errs = append(errs, fmt.Errorf("%s 0: expected a port between 1 and 65535", flag))

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"slipway.dev/slipway/internal/atomicfile"
 )
@@ -19,8 +20,8 @@ const encryptionFile = "encryption.json"
 
 // ensureEncryption makes the key when there is none. What is stored without
 // encryption can still be read, and is encrypted when it is written again.
-func (c Config) ensureEncryption() error {
-	path := c.certificates().Path(encryptionFile)
+func ensureEncryption(dir string) error {
+	path := filepath.Join(dir, encryptionFile)
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

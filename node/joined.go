@@ -65,7 +65,10 @@ func checkRole(cfg Config, r role) error {
 	if r == server && j != nil {
 		return fmt.Errorf("%s belongs to a node that has joined the cluster at %s: start it with `slipway join`, or make it a cluster of its own after `slipway down --purge`", cfg.DataDir, j.Servers[0])
 	}
-	if _, err := os.Stat(cfg.data("pki", "ca.key")); r == worker && err == nil {
+	if r == server {
+		return cfg.checkEtcd()
+	}
+	if _, err := os.Stat(cfg.data("pki", "ca.key")); err == nil {
 		return fmt.Errorf("%s belongs to a server: start it with `slipway up`, or join another cluster after `slipway down --purge`", cfg.DataDir)
 	}
 	return nil

@@ -102,7 +102,7 @@ func (m *member) start(parent context.Context, start func(context.Context) error
 	ctx, cancel := context.WithTimeoutCause(parent, startTimeout,
 		fmt.Errorf("not up within %v, see %s", startTimeout, m.cfg.LogFile()))
 	defer cancel()
-	if err := m.prepare(); err != nil {
+	if err := m.prepare(ctx); err != nil {
 		return err
 	}
 	m.sup.Start("status", stageRest, m.serveStatus)
@@ -110,14 +110,14 @@ func (m *member) start(parent context.Context, start func(context.Context) error
 }
 
 // prepare makes directories, certificates and kernel settings.
-func (m *member) prepare() error {
+func (m *member) prepare(ctx context.Context) error {
 	return m.steps.Do("certificates, cgroups and kernel settings", func() error {
 		for _, dir := range []string{m.cfg.RunDir, m.cfg.data("log"), m.cfg.data("bin"), m.cfg.kubeletDir(), m.cfg.run("cni", "net.d")} {
 			if err := os.MkdirAll(dir, 0o711); err != nil {
 				return fmt.Errorf("make directory: %w", err)
 			}
 		}
-		if err := m.prepareKeys(); err != nil {
+		if err := m.prepareKeys(ctx); err != nil {
 			return err
 		}
 		if err := payload.Extract(m.cfg.data("bin"), "containerd-shim-runc-v2", "slipway-cni"); err != nil {
@@ -129,14 +129,19 @@ func (m *member) prepare() error {
 
 // prepareKeys makes a server's certificates. A node that joins asks its server
 // for them.
-func (m *member) prepareKeys() error {
+func (m *member) prepareKeys(ctx context.Context) error {
 	if m.joined != nil {
 		return os.MkdirAll(m.cfg.data("pki"), 0o700)
+	}
+	if m.cfg.Etcd.Used() {
+		if err := m.cfg.joinEtcd(ctx); err != nil {
+			return err
+		}
 	}
 	if err := m.cfg.certificates().Ensure(); err != nil {
 		return err
 	}
-	return m.cfg.ensureEncryption()
+	return ensureEncryption(m.cfg.data("pki"))
 }
 
 func prepareHost(cfg Config) error {

@@ -12,7 +12,6 @@ import (
 	"slipway.dev/slipway/apiserver"
 	"slipway.dev/slipway/controller"
 	"slipway.dev/slipway/node/local"
-	"slipway.dev/slipway/scheduler"
 )
 
 // CheckStart finds out whether Up can start a node with this configuration: it
@@ -68,7 +67,7 @@ func (m *member) startServer(ctx context.Context) error {
 		return err
 	}
 	m.sup.Start("certificate approval", stageRest, controller.NewApprover(admin, m.log).Run)
-	if err := controller.WaitStarted(ctx); err != nil {
+	if err := m.waitControllers(ctx); err != nil {
 		return err
 	}
 	if err := m.startData(ctx); err != nil {
@@ -80,8 +79,10 @@ func (m *member) startServer(ctx context.Context) error {
 	if err := m.startMetrics(ctx, admin); err != nil {
 		return err
 	}
-	if err := m.startSnapshots(); err != nil {
-		return err
+	if !m.cfg.Etcd.Used() {
+		if err := m.startSnapshots(); err != nil {
+			return err
+		}
 	}
 	return m.startLocal(ctx, admin)
 }
@@ -89,21 +90,17 @@ func (m *member) startServer(ctx context.Context) error {
 // startAPI starts etcd and the API server, then its closest clients.
 func (m *member) startAPI(ctx context.Context) error {
 	begin := time.Now()
-	etcd := m.cfg.etcd()
+	if err := m.startEtcd(ctx, begin); err != nil {
+		return err
+	}
 	policy, err := m.cfg.auditPolicy()
 	if err != nil {
 		return err
 	}
-	storage, err := apiserver.StartEtcd(ctx, etcd)
-	if err != nil {
-		return err
-	}
-	m.sup.Start("etcd", stageRuntime, storage.Run)
-	m.steps.Show(Progress{Step: "etcd serves", Took: time.Since(begin)})
 	pki := m.cfg.certificates()
 	m.sup.Start("api server", stageAPI, func(ctx context.Context) error {
 		return apiserver.Run(ctx, apiserver.Config{
-			EtcdEndpoint: etcd.Endpoint(), Address: m.cfg.NodeIPs[0], Port: m.cfg.APIPort,
+			Etcd: m.cfg.storage(), Address: m.cfg.NodeIPs[0], Port: m.cfg.APIPort,
 			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path, EncryptionConfig: pki.Path(encryptionFile),
 			AuditLog: m.cfg.AuditLog, AuditPolicy: policy,
 		})
@@ -112,14 +109,19 @@ func (m *member) startAPI(ctx context.Context) error {
 		return err
 	}
 	m.steps.Show(Progress{Step: "API server ready", Took: time.Since(begin)})
-	m.sup.Start("controllers", stageRest, func(ctx context.Context) error {
-		return controller.Run(ctx, controller.Config{
-			Kubeconfig: pki.Path("controller-manager.kubeconfig"), PodCIDRs: m.cfg.PodCIDRs,
-			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path,
-		})
-	})
-	m.sup.Start("scheduler", stageRest, func(ctx context.Context) error {
-		return scheduler.Run(ctx, scheduler.Config{Kubeconfig: pki.Path("scheduler.kubeconfig")})
-	})
+	return m.startControllers()
+}
+
+// startEtcd starts the embedded etcd, unless another one is used.
+func (m *member) startEtcd(ctx context.Context, begin time.Time) error {
+	if m.cfg.Etcd.Used() {
+		return nil
+	}
+	storage, err := apiserver.StartEtcd(ctx, m.cfg.etcd())
+	if err != nil {
+		return err
+	}
+	m.sup.Start("etcd", stageRuntime, storage.Run)
+	m.steps.Show(Progress{Step: "etcd serves", Took: time.Since(begin)})
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/component-base/configz"
 	"k8s.io/kubernetes/cmd/kube-scheduler/app"
 	"k8s.io/kubernetes/cmd/kube-scheduler/app/options"
 )
@@ -41,11 +42,14 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("name scheduler informers: %w", err)
 	}
+	defer name.Release()
 	opts.InformerName = name
 	completed, sched, err := app.Setup(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("set up scheduler: %w", err)
 	}
+	// An earlier run in this process has registered it.
+	configz.Delete("componentconfig")
 	return app.Run(ctx, completed, sched)
 }
 

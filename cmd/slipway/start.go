@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -95,6 +96,10 @@ func alreadyUp(cmd *cobra.Command, err error) error {
 // reporting is the process in the background; the one that the user sees has
 // checked that it can start.
 func (s starter) reporting(ctx context.Context, report *os.File) error {
+	// Paths are absolute by now; the user's directory is not to be held.
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
 	steps := node.NewSteps(node.EncodeTo(report))
 	log, err := openLog(s.cfg)
 	if err == nil {
@@ -127,7 +132,6 @@ func (s starter) detached(cmd *cobra.Command) error {
 	}
 	defer reader.Close()
 	child := exec.Command(s.cfg.Executable, append([]string{cmd.Name(), fmt.Sprintf("--%s=3", reportFlag)}, sameArgs(cmd)...)...)
-	child.Dir = "/"
 	child.Stdout, child.Stderr = crash, crash
 	child.ExtraFiles = []*os.File{writer}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -149,10 +153,18 @@ func sameArgs(cmd *cobra.Command) []string {
 	args := cmd.Flags().Args()
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if f.Name != "detach" {
-			args = append(args, "--"+f.Name+"="+f.Value.String())
+			args = append(args, "--"+f.Name+"="+flagText(f.Value))
 		}
 	})
 	return args
+}
+
+// flagText is a value as it can be given again.
+func flagText(value pflag.Value) string {
+	if list, ok := value.(pflag.SliceValue); ok {
+		return strings.Join(list.GetSlice(), ",")
+	}
+	return value.String()
 }
 
 // follow shows what the process in the background reports.

@@ -34,6 +34,10 @@ and volumes; the next "slipway up" adopts them.`,
   # In the foreground, the API on another port
   slipway up --api-port 7443
 
+  # One of several servers on an etcd cluster
+  slipway up --etcd-endpoints https://10.0.0.1:2379,https://10.0.0.2:2379 \
+    --etcd-cafile ca.crt --etcd-certfile etcd.crt --etcd-keyfile etcd.key --cluster-token-file token
+
   # IPv4 only, other ranges
   slipway up --pod-cidr 172.20.0.0/16 --service-cidr 172.21.0.0/16`,
 		Args: noArgs,
@@ -64,6 +68,11 @@ and volumes; the next "slipway up" adopts them.`,
 	flags.StringVar(&cfg.ClusterDomain, "cluster-domain", cfg.ClusterDomain, "DNS suffix of the cluster")
 	flags.IntVar(&cfg.Nodes, "nodes", cfg.Nodes, "number of nodes to make on this machine, each in namespaces of its own but the first")
 	flags.Var(prefixes(&cfg.NodesCIDRs), "nodes-cidr", "ranges of the bridge between the nodes of this machine")
+	flags.StringSliceVar(&cfg.Etcd.Endpoints, "etcd-endpoints", nil, "client URLs of an etcd cluster to use instead of an own one")
+	flags.StringVar(&cfg.Etcd.CAFile, "etcd-cafile", "", "certificate authority of that etcd")
+	flags.StringVar(&cfg.Etcd.CertFile, "etcd-certfile", "", "certificate to show to that etcd")
+	flags.StringVar(&cfg.Etcd.KeyFile, "etcd-keyfile", "", "key of that certificate")
+	flags.StringVar(&cfg.ClusterTokenFile, "cluster-token-file", "", "file with a secret that is the same on all servers on that etcd")
 	flags.StringVar(&cfg.SnapshotSchedule, "snapshot-schedule", cfg.SnapshotSchedule, "when to save the cluster, in the format of cron; empty for never")
 	flags.IntVar(&cfg.SnapshotRetention, "snapshot-retention", cfg.SnapshotRetention, "how many of the snapshots made by schedule to keep")
 	flags.StringVar(&cfg.AuditLog, "audit-log", "", "file for the API server's audit log (default: none)")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -104,10 +105,14 @@ func (s spec) firstArgs() []string {
 }
 
 func (s spec) laterArgs() []string {
-	args := []string{
-		"join", "--data-dir=" + s.NodeDataDir, "--run-dir=" + s.NodeRunDir, "--kubeconfig=" + s.Kubeconfig,
-		"--node-name=" + s.Name,
+	args := s.Service
+	if len(args) == 0 {
+		args = []string{"join"}
 	}
+	args = append(slices.Clone(args),
+		"--data-dir="+s.NodeDataDir, "--run-dir="+s.NodeRunDir, "--kubeconfig="+s.Kubeconfig,
+		"--node-name="+s.Name,
+	)
 	for _, addr := range s.Address(s.Number) {
 		args = append(args, "--node-ip="+addr.Addr().String())
 	}

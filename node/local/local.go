@@ -40,8 +40,13 @@ type Config struct {
 	// NodeDataDir, NodeRunDir and Kubeconfig are what the nodes see at these
 	// paths instead of what is there on the machine.
 	NodeDataDir, NodeRunDir, Kubeconfig string
+	// Service is what a node runs, a command of this program and its
+	// arguments; "join" when it is empty.
+	Service []string
 	// CIDRs are the ranges of the bridge, at most one of each family.
 	CIDRs []netip.Prefix
+	// PodCIDRs are those of the cluster.
+	PodCIDRs []netip.Prefix
 }
 
 // Node is one local node.
@@ -146,8 +151,12 @@ func Stop(c Config, n Node) error {
 	return nil
 }
 
-// Clean stops all nodes and removes their bridge; with purge their data too.
+// Clean stops all nodes and removes their bridge; with purge their data too. It
+// does nothing where no network was made from this directory.
 func Clean(c Config, purge bool) error {
+	if _, err := os.Stat(c.Dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	nodes, err := Known(c)
 	errs := []error{err}
 	for _, n := range nodes {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -18,15 +19,13 @@ func natTable() *nftables.Table {
 	return &nftables.Table{Name: bridgeName, Family: nftables.TableFamilyINet}
 }
 
-// letOut gives packets of nodes that leave through another interface than the
-// bridge the address of the machine, in the words of nft(8):
+// letOut gives packets of nodes that leave the cluster the address of the
+// machine, in the words of nft(8) for one family, in a table of its own:
 //
-//	ip saddr <range> oifname != "slipway-nodes" masquerade
-//
-// in a table of its own. Packets to pods of the machine keep their address:
-// they do not come through postrouting with a source of the bridge's range
-// unless the node itself is the client, and then any address will do.
-func letOut(cidrs []netip.Prefix) error {
+//	oifname "lo" return
+//	ip daddr <range of nodes or pods> return
+//	ip saddr <range of nodes> masquerade
+func letOut(nodes, pods []netip.Prefix) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("let nodes out: %w", err)
@@ -39,8 +38,16 @@ func letOut(cidrs []netip.Prefix) error {
 		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
 	})
-	for _, cidr := range cidrs {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(fromRange(cidr), leaving()...)})
+	add := func(exprs ...expr.Any) {
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+	}
+	stay := &expr.Verdict{Kind: expr.VerdictReturn}
+	add(&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded("lo")}, stay)
+	for _, cidr := range slices.Concat(nodes, pods) {
+		add(append(inRange(cidr, destination), stay)...)
+	}
+	for _, cidr := range nodes {
+		add(append(inRange(cidr, source), &expr.Masq{})...)
 	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("let nodes out: %w", err)
@@ -48,13 +55,24 @@ func letOut(cidrs []netip.Prefix) error {
 	return nil
 }
 
-// fromRange matches packets with a source in the range.
-func fromRange(cidr netip.Prefix) []expr.Any {
+// end is one of the addresses of a packet.
+type end int
+
+const (
+	source end = iota
+	destination
+)
+
+// inRange matches packets with an address in the range.
+func inRange(cidr netip.Prefix, which end) []expr.Any {
 	family, offset := byte(unix.NFPROTO_IPV4), uint32(12)
 	if cidr.Addr().Is6() {
 		family, offset = unix.NFPROTO_IPV6, 8
 	}
 	addr := cidr.Masked().Addr().AsSlice()
+	if which == destination {
+		offset += uint32(len(addr))
+	}
 	mask := make([]byte, len(addr))
 	for i := range cidr.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
@@ -65,16 +83,6 @@ func fromRange(cidr netip.Prefix) []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(addr))},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(addr)), Mask: mask, Xor: make([]byte, len(addr))},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr},
-	}
-}
-
-// leaving matches packets that do not leave through the bridge, and
-// masquerades them.
-func leaving() []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: padded(bridgeName)},
-		&expr.Masq{},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -25,6 +26,9 @@ const (
 // MakeNetwork makes the bridge with the machine's own addresses on it, and
 // lets nodes out through the machine, or leaves them as they are.
 func MakeNetwork(c Config) error {
+	if err := os.MkdirAll(c.Dir, 0o711); err != nil {
+		return fmt.Errorf("make directory of local nodes: %w", err)
+	}
 	bridge, err := netlink.LinkByName(bridgeName)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
@@ -44,7 +48,7 @@ func MakeNetwork(c Config) error {
 	if err := netlink.LinkSetUp(bridge); err != nil {
 		return fmt.Errorf("bring up bridge %s: %w", bridgeName, err)
 	}
-	return letOut(c.CIDRs)
+	return letOut(c.CIDRs, c.PodCIDRs)
 }
 
 // address is usable at once: nobody else can have it, so no time is spent on
