@@ -113,6 +113,24 @@ test-root: build ## Run the tests that need root, and those on a whole cluster
 lint: ## Check format, vet, staticcheck, and that generated files are current
 	@test/lint
 
+# The programs that benchmarks compare with. Only a new version of theirs links
+# them again.
+PEERS := .build/peers
+peer_stamp = $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version, \
+	-X $(package).gitVersion=$(KUBERNETES) \
+	-X $(package).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES:v%=%))) \
+	-X $(package).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES:v%=%))))
+build_peers = cd bench/peers && $(GO_BUILD) -ldflags '-s -w $(strip $(peer_stamp))' -o '$(CURDIR)/$(PEERS)
+
+.PHONY: peers
+peers:
+	@mkdir -p $(PEERS)
+	@$(build_peers)/etcd' go.etcd.io/etcd/server/v3
+	@$(build_peers)/' $(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubelet) \
+		$(addprefix github.com/containernetworking/plugins/plugins/,main/bridge main/loopback ipam/host-local)
+
+bench-cluster: peers
+
 bench-%: build ## Run the benchmark NAME against its peers (root)
 	$(need_root)
 	@[ -d bench/$* ] || { echo "make $@: there is no bench/$*" >&2; exit 1; }
