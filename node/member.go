@@ -133,6 +133,9 @@ func (m *member) prepareKeys(ctx context.Context) error {
 	if m.joined != nil {
 		return os.MkdirAll(m.cfg.data("pki"), 0o700)
 	}
+	if err := m.cfg.finishRestore(); err != nil {
+		return err
+	}
 	if m.cfg.Etcd.Used() {
 		if err := m.cfg.joinEtcd(ctx); err != nil {
 			return err

@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
-	"github.com/robfig/cron/v3"
+	versionutil "k8s.io/apimachinery/pkg/util/version"
 
 	"slipway.dev/slipway/apiserver"
 	"slipway.dev/slipway/apiserver/snapshot"
@@ -40,18 +39,25 @@ func (c Config) keyFiles() []string {
 }
 
 // SaveSnapshot saves the cluster of this server, which must run, to a file; to
-// one with a name of its own in the snapshot directory when path is empty.
+// one with a name of its own when path is a directory, or empty for the
+// snapshot directory.
 func SaveSnapshot(ctx context.Context, cfg Config, path string) (string, snapshot.Manifest, error) {
 	if path == "" {
-		path = filepath.Join(cfg.SnapshotDir(), snapshot.Name(snapshot.OnDemand, time.Now()))
+		path = cfg.SnapshotDir()
+	}
+	if info, err := os.Stat(path); path == cfg.SnapshotDir() || err == nil && info.IsDir() {
+		path = filepath.Join(path, snapshot.Name(snapshot.OnDemand, time.Now()))
 	}
 	m, err := cfg.saveSnapshot(ctx, path)
 	return path, m, err
 }
 
 func (c Config) saveSnapshot(ctx context.Context, path string) (snapshot.Manifest, error) {
+	if _, running := Holder(c); !running {
+		return snapshot.Manifest{}, errors.New("etcd does not run here: start the server with `slipway up`")
+	}
 	if _, err := os.Stat(c.etcd().Socket()); err != nil {
-		return snapshot.Manifest{}, fmt.Errorf("etcd does not run here: start the server with `slipway up`")
+		return snapshot.Manifest{}, errors.New("etcd does not run here: run this on a server that is up")
 	}
 	full, err := c.Complete()
 	if err != nil {
@@ -65,20 +71,29 @@ func (c Config) saveSnapshot(ctx context.Context, path string) (snapshot.Manifes
 	}, path)
 }
 
+// RestoreOptions say what a restore may do.
+type RestoreOptions struct {
+	// Force allows that there is a cluster already; it is kept beside.
+	Force bool
+}
+
 // RestoreSnapshot makes the data of a server from a snapshot. The server must
 // not run. It returns where the data from before are now.
-func RestoreSnapshot(cfg Config, path string) ([]string, error) {
+func RestoreSnapshot(cfg Config, path string, opts RestoreOptions) ([]string, error) {
 	if err := checkRole(cfg, server); err != nil {
 		return nil, err
 	}
-	if _, err := snapshot.Read(path); err != nil {
+	m, err := snapshot.Read(path)
+	if err != nil {
 		return nil, err
 	}
-	lock, err := lockData(cfg)
-	var running *RunningError
-	if errors.As(err, &running) {
-		return nil, fmt.Errorf("the server runs (process %d): stop it with `slipway down` first", running.PID)
+	if err := checkSnapshot(m); err != nil {
+		return nil, fmt.Errorf("restore snapshot %s: %w", path, err)
 	}
+	if holder, running := Holder(cfg); running {
+		return nil, fmt.Errorf("restore snapshot %s: the server runs (process %d): stop it with `slipway down` first", path, holder.PID)
+	}
+	lock, err := lockData(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -86,80 +101,36 @@ func RestoreSnapshot(cfg Config, path string) ([]string, error) {
 	if err := checkDataVersion(cfg); err != nil {
 		return nil, err
 	}
-	etcd := cfg.etcd()
-	return snapshot.Restore(path, snapshot.Target{
-		EtcdDir: etcd.Dir, KeysDir: cfg.data("pki"), Member: etcd.MemberName(), PeerURL: etcd.PeerURL(),
-	})
+	to := cfg.restoreTarget()
+	to.Force = opts.Force
+	return snapshot.Restore(path, to)
 }
 
-// schedule makes snapshots by the clock.
-type schedule struct {
-	m    *member
-	when cron.Schedule
-
-	mu   sync.Mutex
-	last error
+func (c Config) restoreTarget() snapshot.Target {
+	etcd := c.etcd()
+	return snapshot.Target{EtcdDir: etcd.Dir, KeysDir: c.data("pki"), Member: etcd.MemberName(), PeerURL: etcd.PeerURL()}
 }
 
-func parseSchedule(text string) (cron.Schedule, error) {
-	when, err := cron.ParseStandard(text)
+// finishRestore goes on with a restore that was killed half-way.
+func (c Config) finishRestore() error {
+	_, err := snapshot.Finish(c.restoreTarget())
+	return err
+}
+
+// checkSnapshot refuses what a newer Kubernetes has written: this one may not
+// know all of it.
+func checkSnapshot(m snapshot.Manifest) error {
+	theirs, err := versionutil.ParseSemantic(m.Kubernetes)
 	if err != nil {
-		return nil, fmt.Errorf("--snapshot-schedule %q: expected a time like \"0 */12 * * *\" or \"@every 6h\", or nothing: %v", text, err)
+		return fmt.Errorf("its Kubernetes version: %w", err)
 	}
-	return when, nil
-}
-
-// startSnapshots makes snapshots as the configuration says.
-func (m *member) startSnapshots() error {
-	if m.cfg.SnapshotSchedule == "" {
-		return nil
-	}
-	when, err := parseSchedule(m.cfg.SnapshotSchedule)
+	ours, err := versionutil.ParseSemantic(version.Kubernetes)
 	if err != nil {
 		return err
 	}
-	s := &schedule{m: m, when: when}
-	m.sup.Start("snapshots", stageRest, s.run)
-	m.addProbe(s.check)
+	if theirs.Major() > ours.Major() || theirs.Major() == ours.Major() && theirs.Minor() > ours.Minor() {
+		return fmt.Errorf("it is of Kubernetes %s, written by slipway %s; this program has %s and may not know all that is in it: use that release or a newer one",
+			m.Kubernetes, m.Slipway, version.Kubernetes)
+	}
 	return nil
-}
-
-func (s *schedule) run(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Until(s.when.Next(time.Now()))):
-		}
-		err := s.once(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.m.log.Error("scheduled snapshot", "err", err)
-		}
-		s.mu.Lock()
-		s.last = err
-		s.mu.Unlock()
-	}
-}
-
-// once makes a snapshot and only then removes old ones.
-func (s *schedule) once(ctx context.Context) error {
-	path := filepath.Join(s.m.cfg.SnapshotDir(), snapshot.Name(snapshot.Scheduled, time.Now()))
-	if _, err := s.m.cfg.saveSnapshot(ctx, path); err != nil {
-		return err
-	}
-	return snapshot.Retain(s.m.cfg.SnapshotDir(), s.m.cfg.SnapshotRetention)
-}
-
-func (s *schedule) check(context.Context) Check {
-	s.mu.Lock()
-	last := s.last
-	s.mu.Unlock()
-	if last != nil {
-		return Check{Name: "snapshots", Says: fmt.Sprintf("the last one failed: %v", last), Do: "make room or mend what it names; try `slipway snapshot save`"}
-	}
-	all, err := snapshot.List(s.m.cfg.SnapshotDir())
-	if err != nil {
-		return Check{Name: "snapshots", Says: err.Error(), Do: "look at " + s.m.cfg.SnapshotDir()}
-	}
-	return Check{Name: "snapshots", OK: true, Says: fmt.Sprintf("%d, the next one at %s", len(all), s.when.Next(time.Now()).Format(time.DateTime))}
 }

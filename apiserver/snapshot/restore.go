@@ -21,66 +21,137 @@ import (
 
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // revisionBump is how far a restored cluster's revisions are ahead of what
 // any client can have seen: a client that comes with an older one lists anew.
 const revisionBump = 1_000_000_000
 
-// Target is what a snapshot is restored to.
+// Target is what a snapshot is restored to: the directories of one server, in
+// the same parent directory.
 type Target struct {
 	// EtcdDir and KeysDir are made; what is there is kept beside them.
 	EtcdDir, KeysDir string
 	// Member and PeerURL are those of the only etcd member.
 	Member, PeerURL string
+	// Force allows that there is a cluster already.
+	Force bool
 }
 
-// Restore makes the directories of a cluster from the snapshot at path. Until
-// the snapshot was found whole and etcd's data were made from it, nothing
-// changes. It returns where the directories from before are now.
+// Restore makes the directories of a cluster from a snapshot. Nothing changes
+// until the snapshot was found whole and etcd's data were made from it; then
+// one rename decides, and [Finish] does the rest. It returns where the
+// directories from before are now.
 func Restore(file string, to Target) (kept []string, err error) {
-	work, err := os.MkdirTemp(filepath.Dir(to.EtcdDir), ".restore-")
-	if err != nil {
-		return nil, fmt.Errorf("restore snapshot: %w", err)
-	}
-	defer os.RemoveAll(work)
-	if err := unpack(file, work); err != nil {
+	if err := to.check(); err != nil {
 		return nil, fmt.Errorf("restore snapshot %s: %w", file, err)
 	}
-	fresh := filepath.Join(work, "etcd")
-	err = snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
-		SnapshotPath: filepath.Join(work, databaseName), OutputDataDir: fresh,
+	work, err := makeWork(to.parent())
+	if err != nil {
+		return nil, fmt.Errorf("restore snapshot %s: %w", file, err)
+	}
+	defer work.remove()
+	if err := build(file, work.dir, to); err != nil {
+		return nil, fmt.Errorf("restore snapshot %s: %w", file, err)
+	}
+	// An earlier restore that was killed must not be taken for this one.
+	if _, err := Finish(to); err != nil {
+		return nil, err
+	}
+	ready := filepath.Join(to.parent(), readyPrefix+time.Now().UTC().Format(timeFormat))
+	if err := os.Rename(work.dir, ready); err != nil {
+		return nil, fmt.Errorf("restore snapshot %s: %w", file, err)
+	}
+	return Finish(to)
+}
+
+func (t Target) parent() string { return filepath.Dir(t.EtcdDir) }
+
+// check finds out whether the directories may be replaced, and can be.
+func (t Target) check() error {
+	for _, dir := range []string{t.KeysDir, t.EtcdDir} {
+		if !exists(dir) {
+			continue
+		}
+		if dir == t.EtcdDir && !t.Force {
+			return fmt.Errorf("%s holds a cluster already: --force puts this one in its place and keeps it beside, or remove it with `slipway down --purge`", dir)
+		}
+		var own, above unix.Stat_t
+		if err := errors.Join(unix.Stat(dir, &own), unix.Stat(t.parent(), &above)); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		if own.Dev != above.Dev {
+			return fmt.Errorf("%s is a file system of its own and cannot be replaced: unmount it, restore, and move the new directory to it", dir)
+		}
+	}
+	return nil
+}
+
+// build makes etcd's data and the keys below work from a snapshot.
+func build(file, work string, to Target) error {
+	if err := unpack(file, work); err != nil {
+		return err
+	}
+	database := filepath.Join(work, databaseName)
+	err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
+		SnapshotPath: database, OutputDataDir: filepath.Join(work, etcdDir),
 		Name: to.Member, PeerURLs: []string{to.PeerURL}, InitialCluster: to.Member + "=" + to.PeerURL,
 		InitialClusterToken: "etcd-cluster", RevisionBump: revisionBump, MarkCompacted: true,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("restore snapshot %s: make etcd's data: %w", file, err)
+		return fmt.Errorf("make etcd's data: %w", err)
 	}
-	suffix := ".before-restore-" + time.Now().UTC().Format("20060102T150405Z")
-	// The keys come first: a cluster without data is made anew, one with
-	// other keys could not be used.
-	for _, move := range [][2]string{{filepath.Join(work, keysDir), to.KeysDir}, {fresh, to.EtcdDir}} {
-		old, err := replace(move[0], move[1], suffix)
-		if err != nil {
-			return kept, fmt.Errorf("restore snapshot %s: %w", file, err)
-		}
-		if old != "" {
-			kept = append(kept, old)
-		}
+	if err := os.Remove(database); err != nil {
+		return err
 	}
-	return kept, syncDir(filepath.Dir(to.EtcdDir))
+	return syncAll(work)
 }
 
-// replace puts a directory in the place of another, which gets the suffix.
-func replace(from, to, suffix string) (old string, err error) {
-	err = os.Rename(to, to+suffix)
-	switch {
-	case err == nil:
-		old = to + suffix
-	case !errors.Is(err, os.ErrNotExist):
-		return "", err
+const (
+	// readyPrefix is what the name of a directory begins with that holds a
+	// restored cluster, and ends with the time of the restore.
+	readyPrefix = "restored-"
+	etcdDir     = "etcd"
+)
+
+// Finish puts into their places what [Restore] has made ready. Where a process
+// was killed between the steps, the next one goes on; without anything ready
+// it does nothing.
+func Finish(to Target) (kept []string, err error) {
+	all, err := filepath.Glob(filepath.Join(to.parent(), readyPrefix+"*"))
+	if err != nil {
+		return nil, err
 	}
-	return old, os.Rename(from, to)
+	for _, ready := range all {
+		suffix := ".before-restore-" + strings.TrimPrefix(filepath.Base(ready), readyPrefix)
+		for _, move := range [][2]string{{filepath.Join(ready, keysDir), to.KeysDir}, {filepath.Join(ready, etcdDir), to.EtcdDir}} {
+			if err := replace(move[0], move[1], move[1]+suffix); err != nil {
+				return kept, fmt.Errorf("finish restore: %w", err)
+			}
+			if exists(move[1] + suffix) {
+				kept = append(kept, move[1]+suffix)
+			}
+		}
+		if err := errors.Join(os.Remove(ready), syncDir(to.parent())); err != nil {
+			return kept, fmt.Errorf("finish restore: %w", err)
+		}
+	}
+	return kept, nil
+}
+
+// replace moves a directory to the place of another, which is kept, unless
+// that was done before.
+func replace(from, to, keep string) error {
+	if !exists(from) {
+		return nil
+	}
+	if exists(to) {
+		if err := os.Rename(to, keep); err != nil {
+			return err
+		}
+	}
+	return os.Rename(from, to)
 }
 
 // Read returns the manifest of a snapshot.

@@ -14,6 +14,8 @@ import (
 
 const (
 	extension = ".tar.gz"
+	// timeFormat sorts by time, and is a good file name.
+	timeFormat = "20060102T150405Z"
 	// Scheduled is what the names of snapshots begin with that are made, and
 	// removed, by schedule.
 	Scheduled = "scheduled-"
@@ -33,7 +35,7 @@ type Info struct {
 
 // Name returns the file name of a snapshot of this moment.
 func Name(kind string, now time.Time) string {
-	return kind + now.UTC().Format("20060102T150405Z") + extension
+	return kind + now.UTC().Format(timeFormat) + extension
 }
 
 // List returns the snapshots in a directory, the newest last.

@@ -12,6 +12,7 @@ package snapshot
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -20,8 +21,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -64,19 +67,23 @@ type Source struct {
 }
 
 // Save writes a snapshot of a running cluster to the file at path, which
-// appears when it is whole and on the disk.
+// appears when it is whole and on the disk. Until then its parts are in a
+// directory beside it.
 func Save(ctx context.Context, from Source, path string) (Manifest, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Manifest{}, fmt.Errorf("save snapshot: %w", err)
 	}
-	work, err := os.MkdirTemp(filepath.Dir(path), ".snapshot-")
+	work, err := makeWork(dir)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("save snapshot: %w", err)
 	}
-	defer os.RemoveAll(work)
-	m, files, err := collect(ctx, from, work)
+	defer work.remove()
+	m, err := collect(from.Keys, work.dir, func() (Manifest, error) {
+		return takeDatabase(ctx, from, filepath.Join(work.dir, databaseName))
+	})
 	if err == nil {
-		err = write(path, filepath.Join(work, "archive"), m, files)
+		err = write(path, work.dir, m, slices.Sorted(maps.Keys(m.Files)))
 	}
 	if err != nil {
 		return Manifest{}, fmt.Errorf("save snapshot %s: %w", path, err)
@@ -84,53 +91,115 @@ func Save(ctx context.Context, from Source, path string) (Manifest, error) {
 	return m, nil
 }
 
-// collect takes etcd's snapshot and lists all files, by name in the archive.
-func collect(ctx context.Context, from Source, work string) (Manifest, map[string]string, error) {
-	database := filepath.Join(work, databaseName)
-	etcd := snapshot.NewV3(zap.NewNop())
-	if _, err := etcd.Save(ctx, clientv3.Config{Endpoints: []string{from.Endpoint}, Logger: zap.NewNop()}, database); err != nil {
-		return Manifest{}, nil, fmt.Errorf("ask etcd: %w", err)
+// collect puts the keys below dir, beside the database that take puts there.
+// The keys must be those that the database was written with, so both are taken
+// again when the keys have changed meanwhile.
+func collect(paths []string, dir string, take func() (Manifest, error)) (Manifest, error) {
+	for {
+		keys, err := readKeys(paths)
+		if err != nil {
+			return Manifest{}, err
+		}
+		m, err := take()
+		if err != nil {
+			return Manifest{}, err
+		}
+		now, err := readKeys(paths)
+		if err != nil {
+			return Manifest{}, err
+		}
+		if maps.EqualFunc(keys, now, bytes.Equal) {
+			return m, copyKeys(keys, dir, &m)
+		}
 	}
-	status, err := etcd.Status(database)
+}
+
+// readKeys returns the content of the key files by their names in the archive.
+func readKeys(paths []string) (map[string][]byte, error) {
+	keys := map[string][]byte{}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		keys[keysDir+"/"+filepath.Base(path)] = data
+	}
+	return keys, nil
+}
+
+func copyKeys(keys map[string][]byte, dir string, m *Manifest) error {
+	if err := os.Mkdir(filepath.Join(dir, keysDir), 0o700); err != nil {
+		return err
+	}
+	for name, data := range keys {
+		sum := sha256.Sum256(data)
+		m.Files[name] = hex.EncodeToString(sum[:])
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeDatabase asks etcd for its snapshot and finds out what is in it.
+func takeDatabase(ctx context.Context, from Source, to string) (Manifest, error) {
+	etcd := snapshot.NewV3(zap.NewNop())
+	if _, err := etcd.Save(ctx, clientv3.Config{Endpoints: []string{from.Endpoint}, Logger: zap.NewNop()}, to); err != nil {
+		return Manifest{}, fmt.Errorf("ask etcd: %w", err)
+	}
+	sum, err := verifyDatabase(to)
 	if err != nil {
-		return Manifest{}, nil, fmt.Errorf("read what etcd has sent: %w", err)
+		return Manifest{}, err
+	}
+	status, err := etcd.Status(to)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("read what etcd has sent: %w", err)
 	}
 	m := from.Manifest
 	m.Format, m.Time = format, time.Now().UTC()
-	m.Revision, m.Keys, m.Files = status.Revision, status.TotalKey, map[string]string{}
-	files := map[string]string{databaseName: database}
-	for _, key := range from.Keys {
-		files[keysDir+"/"+filepath.Base(key)] = key
-	}
-	for name, file := range files {
-		if m.Files[name], err = hash(file); err != nil {
-			return Manifest{}, nil, err
-		}
-	}
-	return m, files, nil
+	m.Revision, m.Keys, m.Files = status.Revision, status.TotalKey, map[string]string{databaseName: sum}
+	return m, nil
 }
 
-func hash(path string) (string, error) {
+// verifyDatabase compares etcd's snapshot with the SHA-256 that etcd has put at
+// its end, and returns that of the whole file.
+func verifyDatabase(path string) (sum string, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, file); err != nil {
+	info, err := file.Stat()
+	if err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	if info.Size() < sha256.Size {
+		return "", fmt.Errorf("etcd has sent %d bytes, too few for a snapshot", info.Size())
+	}
+	all := sha256.New()
+	if _, err := io.CopyN(all, file, info.Size()-sha256.Size); err != nil {
+		return "", err
+	}
+	have := all.Sum(nil)
+	want, err := io.ReadAll(io.TeeReader(file, all))
+	if err != nil {
+		return "", err
+	}
+	if !bytes.Equal(have, want) {
+		return "", fmt.Errorf("what etcd has sent is damaged: its SHA-256 is %x, expected %x", have, want)
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
-// write makes the archive at temp and renames it.
-func write(path, temp string, m Manifest, files map[string]string) error {
+// write makes the archive of these files below work and renames it to path.
+func write(path, work string, m Manifest, files []string) error {
+	temp := filepath.Join(work, "archive")
 	out, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	if err := encode(out, m, files); err != nil {
+	if err := encode(out, work, m, files); err != nil {
 		return err
 	}
 	if err := out.Sync(); err != nil {
@@ -142,7 +211,7 @@ func write(path, temp string, m Manifest, files map[string]string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-func encode(out io.Writer, m Manifest, files map[string]string) error {
+func encode(out io.Writer, work string, m Manifest, files []string) error {
 	zip, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
 	if err != nil {
 		return err
@@ -159,8 +228,8 @@ func encode(out io.Writer, m Manifest, files map[string]string) error {
 	if _, err := archive.Write(data); err != nil {
 		return err
 	}
-	for name, file := range files {
-		if err := add(archive, name, file, m.Time); err != nil {
+	for _, name := range files {
+		if err := add(archive, name, filepath.Join(work, name), m.Time); err != nil {
 			return err
 		}
 	}
@@ -182,13 +251,4 @@ func add(archive *tar.Writer, name, path string, when time.Time) error {
 	}
 	_, err = io.Copy(archive, file)
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -4,9 +4,13 @@ package snapshot
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,22 +19,20 @@ import (
 // archive writes a snapshot without etcd: its database is any text.
 func archive(t *testing.T, path string, edit func(*Manifest)) {
 	t.Helper()
-	dir := t.TempDir()
-	files := map[string]string{}
+	work := t.TempDir()
 	m := Manifest{Format: format, Slipway: "v9", Time: time.Unix(1e9, 0).UTC(), Files: map[string]string{}}
-	for name, content := range map[string]string{databaseName: "database", keysDir + "/ca.key": "key"} {
-		file := filepath.Join(dir, strings.ReplaceAll(name, "/", "-"))
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		sum, err := hash(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name], m.Files[name] = file, sum
+	if err := copyKeys(map[string][]byte{keysDir + "/ca.key": []byte("key")}, work, &m); err != nil {
+		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(work, databaseName), []byte("database"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("database"))
+	m.Files[databaseName] = hex.EncodeToString(sum[:])
+	files := maps.Clone(m.Files)
 	edit(&m)
-	if err := write(path, path+".temp", m, files); err != nil {
+	// The archive holds what it held before the edit of the manifest.
+	if err := write(path, work, m, slices.Sorted(maps.Keys(files))); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -84,18 +84,25 @@ func snapshotListCommand(cfg *node.Config) *cobra.Command {
 }
 
 func snapshotRestoreCommand(cfg *node.Config) *cobra.Command {
-	return &cobra.Command{
+	var opts node.RestoreOptions
+	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Bring the cluster back as it was; the server must not run",
 		Long: `Bring the cluster back as it was when the snapshot was taken. The server must not
-run. What was there before is kept beside the new data. Pods start again with the
-next "slipway up"; nodes that had joined go on with their certificates.`,
-		Example: `  slipway down
+run, and there must be no cluster in the data directory; with --force the one that
+is there is kept beside the new one. Pods start again with the next "slipway up";
+nodes that had joined go on with their certificates.`,
+		Example: `  # On an empty machine
   slipway snapshot restore /backup/cluster.tar.gz
+  slipway up --detach
+
+  # Back to an earlier state
+  slipway down
+  slipway snapshot restore --force /backup/cluster.tar.gz
   slipway up --detach`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			kept, err := node.RestoreSnapshot(*cfg, args[0])
+			kept, err := node.RestoreSnapshot(*cfg, args[0], opts)
 			for _, dir := range kept {
 				fmt.Fprintln(cmd.OutOrStdout(), "kept", dir)
 			}
@@ -106,4 +113,6 @@ next "slipway up"; nodes that had joined go on with their certificates.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&opts.Force, "force", false, "put it in the place of the cluster that is there, which is kept beside")
+	return cmd
 }
