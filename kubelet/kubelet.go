@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -146,7 +147,7 @@ func (c Config) configuration() (*kubeletconfig.KubeletConfiguration, error) {
 		conf.ClusterDNS = append(conf.ClusterDNS, addr.String())
 	}
 	conf.VolumePluginDir = c.RootDir + "/volume-plugins"
-	conf.EvictionHard = eviction.DefaultEvictionHard
+	conf.EvictionHard = evictionHard()
 	conf.SerializeImagePulls = false
 	// Their only rule guards against what kube-proxy does to loopback.
 	conf.MakeIPTablesUtilChains = false
@@ -154,6 +155,16 @@ func (c Config) configuration() (*kubeletconfig.KubeletConfiguration, error) {
 	// How long a watched ConfigMap or Secret may lag is bounded by the sync.
 	conf.SyncFrequency = metav1.Duration{Duration: time.Minute}
 	return conf, nil
+}
+
+// evictionHard is upstream's, but for the disk: it takes a large disk for full
+// that has tens of gigabytes left.
+func evictionHard() map[string]string {
+	hard := maps.Clone(eviction.DefaultEvictionHard)
+	for _, signal := range []string{"nodefs.available", "imagefs.available"} {
+		hard[signal] = "5%"
+	}
+	return hard
 }
 
 func joinAddrs(addrs []netip.Addr) string {

@@ -30,12 +30,16 @@ func OpenImages(socket string) (*Images, error) {
 // Close ends the connection.
 func (s *Images) Close() error { return s.client.Close() }
 
+// pinned keeps the kubelet from removing an image when the disk gets full: one
+// that was loaded by hand may be nowhere to be pulled from again.
+var pinned = map[string]string{"io.cri-containerd.pinned": "pinned"}
+
 // Load imports an image archive, OCI layout or docker save, and unpacks what
 // it holds for this platform. It returns the names of the images.
 func (s *Images) Load(ctx context.Context, archive io.Reader) ([]string, error) {
 	here := platforms.Default()
 	found, err := s.client.Import(ctx, archive,
-		containerd.WithImportPlatform(here), containerd.WithSkipMissing())
+		containerd.WithImportPlatform(here), containerd.WithSkipMissing(), containerd.WithImageLabels(pinned))
 	if err != nil {
 		return nil, fmt.Errorf("import image archive: %w", err)
 	}
