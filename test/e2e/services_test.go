@@ -83,6 +83,8 @@ func testServices(t *testing.T, c *cluster) {
 		{"NodePort from another host", testNodePortFromOutside},
 		{"names", testNames},
 		{"API from a pod", testAPIFromPod},
+		{"session affinity", testSessionAffinity},
+		{"host port", testHostPort},
 		{"endpoints change", testEndpointsChange},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, c) })
@@ -182,6 +184,45 @@ func testAPIFromPod(t *testing.T, c *cluster) {
 	if !strings.HasPrefix(out, "200 ") || !strings.Contains(out, "APIVersions") {
 		t.Errorf("the API says %s", out)
 	}
+}
+
+// testSessionAffinity has a Service whose clients keep their backend, then
+// one whose do not any more.
+func testSessionAffinity(t *testing.T, c *cluster) {
+	c.kubectl(t, "apply", "-f", "testdata/sticky.yaml")
+	defer c.kubectl(t, "delete", "-f", "testdata/sticky.yaml")
+	names := func(n int) func() error {
+		return func() error {
+			all := slices.Concat(
+				c.ask(t, "client", enough, targets(c.serviceIPs(t, "sticky"), 80, 9000)...), talk.Ask(targets(c.nodeIPs, 30085, 30095), enough))
+			for _, a := range all {
+				if a.Error != "" || len(a.Names) != n || !fromAsked(a) {
+					return fmt.Errorf("expected answers of %d: %s", n, describe(a))
+				}
+			}
+			return nil
+		}
+	}
+	within(t, 30*time.Second, names(1))
+	c.kubectl(t, "patch", "service", "sticky", "-p", `{"spec":{"sessionAffinity":"None"}}`)
+	within(t, 30*time.Second, names(replicas))
+}
+
+// testHostPort has a pod that asks for ports of the node.
+func testHostPort(t *testing.T, c *cluster) {
+	c.kubectl(t, "apply", "-f", "testdata/hostport.yaml")
+	defer c.kubectl(t, "delete", "-f", "testdata/hostport.yaml")
+	c.kubectl(t, "wait", "--for=condition=Ready", "pod/hostport", "--timeout=60s")
+	loopback := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	within(t, 30*time.Second, func() error {
+		for _, a := range talk.Ask(targets(slices.Concat(c.nodeIPs, loopback), 31080, 31090), 1) {
+			if a.Error != "" {
+				return errors.New(describe(a))
+			}
+		}
+		return nil
+	})
+	wantName(t, c.ask(t, "client", 3, targets(c.nodeIPs, 31080, 31090)...), "hostport")
 }
 
 // testEndpointsChange scales a Service down to nothing and up again.
