@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -78,8 +77,7 @@ func (m *member) run(ctx context.Context, start func(context.Context) error) err
 	}
 	defer m.sup.Stop()
 	m.steps.Show(Progress{Ready: true, Took: time.Since(m.begin)})
-	// What only the start has needed goes back to the machine.
-	debug.FreeOSMemory()
+	m.sup.Start("memory", stageRest, m.trimMemory)
 	<-ctx.Done()
 	if user.Err() != nil {
 		m.log.Info("stopped by the user")
