@@ -82,6 +82,8 @@ plane beside it so that one command gives a whole cluster.`,
 	root.PersistentFlags().StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "directory for all that must survive a reboot")
 	root.PersistentFlags().StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory for sockets and running state")
 	root.PersistentFlags().StringVar(&cfg.Kubeconfig, "kubeconfig", cfg.Kubeconfig, "where the administrator's kubeconfig is")
+	// Kubernetes' packages have a flag of that name, of another type.
+	root.Flags().Bool("version", false, "print the version")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return withHelp(cmd, err) })
 	root.AddCommand(upCommand(&cfg), joinCommand(&cfg), tokenCommand(&cfg), nodesCommand(&cfg), snapshotCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(),
 		imagesCommand(&cfg), kubectlCommand(), versionCommand())

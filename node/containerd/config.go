@@ -69,7 +69,7 @@ oom_score = 0
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
     sandbox = {{printf "%q" .SandboxImage}}
   [plugins.'io.containerd.cri.v1.images'.registry]
-    config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'
+    config_path = '/etc/containerd/certs.d'
 
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = {{.RestrictOOMScore}}
