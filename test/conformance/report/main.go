@@ -1,164 +1,144 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command report turns the JUnit files of a conformance run into a page:
-// counts for each SIG, and each failure with its message and, where it is
-// known, its reason.
+// counts for each SIG, and each test that has failed, or that has not run,
+// with what it says and, where it is known, its reason.
 //
-//	report -known known.yaml -out docs/conformance.md RESULTS
+//	report -known known.yaml -nodes nodes.json -out page.md RESULTS
+//
+// It ends with status 1 when a test has failed for no known reason. With
+// -list, which names upstream's list of conformance tests, one that has not
+// run, or has skipped itself, counts as well.
 package main
 
 import (
-	"encoding/xml"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"log"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 )
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("report: ")
-	known := flag.String("known", "", "file of known failures: text of a spec to reason")
+	var in input
+	flag.StringVar(&in.known, "known", "", "file of known failures: text of a test to reason")
+	flag.StringVar(&in.nodes, "nodes", "", "file with the nodes of the cluster, as kubectl gives them")
+	flag.StringVar(&in.list, "list", "", "file with upstream's list of conformance tests, all of which must have run")
 	out := flag.String("out", "", "page to write")
 	flag.Parse()
-	if err := run(*known, *out, flag.Arg(0)); err != nil {
+	in.results = flag.Arg(0)
+	if err := run(in, *out); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(known, out, results string) error {
-	reasons, err := readKnown(known)
+// input are the files that a page is made of.
+type input struct{ known, nodes, list, results string }
+
+func run(in input, out string) error {
+	page, err := in.read()
 	if err != nil {
 		return err
 	}
-	specs, err := readResults(results)
-	if err != nil {
+	page.date = time.Now().UTC()
+	if err := os.WriteFile(out, []byte(page.render()), 0o644); err != nil {
 		return err
 	}
-	if len(specs) == 0 {
-		return fmt.Errorf("no results in %s", results)
+	fmt.Println(page.summary())
+	if n := page.unexplained(); n > 0 {
+		return fmt.Errorf("%d tests have failed or not run, for no known reason; see %s", n, out)
 	}
-	page := render(specs, reasons, facts())
-	return os.WriteFile(out, []byte(page), 0o644)
+	return nil
 }
 
-func readKnown(path string) (map[string]string, error) {
+func (in input) read() (page, error) {
+	var p page
+	var err error
+	if p.results, err = readResults(in.results); err != nil {
+		return p, err
+	}
+	if len(p.specs) == 0 {
+		return p, errors.New("no test of " + in.results + " has run")
+	}
+	if err := readYAML(in.known, &p.reasons); err != nil {
+		return p, err
+	}
+	if p.nodes, err = readNodes(in.nodes); err != nil || in.list == "" {
+		return p, err
+	}
+	p.all, err = readList(in.list)
+	p.missing = missing(p.all, p.specs)
+	return p, err
+}
+
+func readYAML(path string, into any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// readList returns the names in upstream's list.
+func readList(path string) ([]string, error) {
+	var entries []struct{ Codename string }
+	if err := readYAML(path, &entries); err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = entry.Codename
+	}
+	return names, nil
+}
+
+// missing returns the names of the list that are none of the specs'.
+func missing(list []string, specs []spec) []string {
+	have := map[string]bool{}
+	for _, s := range specs {
+		have[s.name] = true
+	}
+	var names []string
+	for _, name := range list {
+		if !have[strings.Join(strings.Fields(name), " ")] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// node is what the page says of a node.
+type node struct {
+	Status struct {
+		NodeInfo struct {
+			KubeletVersion, KernelVersion, OSImage, ContainerRuntimeVersion string
+		}
+		Capacity struct{ CPU, Memory resource.Quantity }
+	}
+}
+
+func readNodes(path string) ([]node, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	reasons := map[string]string{}
-	if err := yaml.UnmarshalStrict(data, &reasons); err != nil {
+	var list struct{ Items []node }
+	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return reasons, nil
-}
-
-// readResults reads all JUnit files below a directory.
-func readResults(dir string) ([]spec, error) {
-	var all []spec
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasPrefix(d.Name(), "junit") || filepath.Ext(path) != ".xml" {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		specs, err := parse(data)
-		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		all = append(all, specs...)
-		return nil
-	})
-	return all, err
-}
-
-// junit is the part of a JUnit file that matters here.
-type junit struct {
-	Suites []struct {
-		Cases []struct {
-			Name    string    `xml:"name,attr"`
-			Time    float64   `xml:"time,attr"`
-			Skipped *struct{} `xml:"skipped"`
-			Failure *struct {
-				Message string `xml:"message,attr"`
-				Text    string `xml:",chardata"`
-			} `xml:"failure"`
-			Error *struct {
-				Message string `xml:"message,attr"`
-				Text    string `xml:",chardata"`
-			} `xml:"error"`
-		} `xml:"testcase"`
-	} `xml:"testsuite"`
-}
-
-// spec is one test that has run.
-type spec struct {
-	sig, name string
-	took      time.Duration
-	// failure is what it says, empty when it has passed.
-	failure string
-}
-
-// parse returns the specs that have run; those left out are in the file too.
-func parse(data []byte) ([]spec, error) {
-	var file junit
-	if err := xml.Unmarshal(data, &file); err != nil {
-		return nil, err
+	if len(list.Items) == 0 {
+		return nil, fmt.Errorf("%s: no nodes in it", path)
 	}
-	var specs []spec
-	for _, suite := range file.Suites {
-		for _, c := range suite.Cases {
-			name, isSpec := strings.CutPrefix(c.Name, "[It] ")
-			if !isSpec || c.Skipped != nil {
-				continue
-			}
-			s := spec{sig: sigOf(name), name: name, took: time.Duration(c.Time * float64(time.Second))}
-			switch {
-			case c.Failure != nil:
-				s.failure = firstLine(c.Failure.Message, c.Failure.Text)
-			case c.Error != nil:
-				s.failure = firstLine(c.Error.Message, c.Error.Text)
-			}
-			specs = append(specs, s)
-		}
-	}
-	return specs, nil
-}
-
-func sigOf(name string) string {
-	if rest, found := strings.CutPrefix(name, "["); found {
-		if sig, _, found := strings.Cut(rest, "]"); found && strings.HasPrefix(sig, "sig-") {
-			return sig
-		}
-	}
-	return "none"
-}
-
-func firstLine(texts ...string) string {
-	for _, text := range texts {
-		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); line != "" {
-				return line
-			}
-		}
-	}
-	return "failed without a word"
-}
-
-// facts say where the tests have run.
-func facts() string {
-	var u unix.Utsname
-	_ = unix.Uname(&u)
-	return fmt.Sprintf("Run on %s, Kubernetes v1.37.2, Linux %s, two nodes on one machine with two cores.",
-		time.Now().UTC().Format("2006-01-02"), unix.ByteSliceToString(u.Release[:]))
+	return list.Items, nil
 }
