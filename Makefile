@@ -109,6 +109,11 @@ test-root: build ## Run the tests that need root, and those on a whole cluster
 	$(need_root)
 	@$(report) -kind=root
 
+.PHONY: conformance
+conformance: build ## Run upstream's conformance tests, or those that FOCUS names (root)
+	$(need_root)
+	@test/conformance/run
+
 .PHONY: lint
 lint: ## Check format, vet, staticcheck, and that generated files are current
 	@test/lint
