@@ -140,7 +140,11 @@ bench-%: build ## Run the benchmark NAME against its peers (root)
 	$(need_root)
 	@[ -d bench/$* ] || { echo "make $@: there is no bench/$*" >&2; exit 1; }
 	@mkdir -p bench/out
-	@go run -buildvcs=false ./bench/$* -out bench/out/$*.json
+	@go run -buildvcs=false ./bench/$* -out bench/out/$*.json $(BENCH_FLAGS)
+
+.PHONY: docs-bench
+docs-bench: ## Write docs/bench from the results of benchmarks
+	@go run -buildvcs=false ./bench/page
 
 .PHONY: clean
 clean: ## Remove what was built; Go's cache stays

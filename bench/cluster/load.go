@@ -30,16 +30,20 @@ const (
 type load struct {
 	// Creates is objects a second.
 	Creates float64
-	// WatchMedian and WatchTail, the 99th percentile, are milliseconds.
-	WatchMedian, WatchTail float64
+	// Sent and Answered are how long after a create was sent and was answered
+	// a watcher has its event.
+	Sent, Answered latency
 }
 
+// latency is in milliseconds; Tail is the 99th percentile.
+type latency struct{ Median, Tail float64 }
+
 func (l load) String() string {
-	return fmt.Sprintf("%.0f creates/s, watch %.2f ms, tail %.2f ms", l.Creates, l.WatchMedian, l.WatchTail)
+	return fmt.Sprintf("%.0f creates/s, watch %.2f ms, tail %.2f ms", l.Creates, l.Sent.Median, l.Sent.Tail)
 }
 
 func timeLoad(ctx context.Context, kubeconfig string) (load, error) {
-	latencies, err := timeWatch(ctx, kubeconfig)
+	events, err := timeWatch(ctx, kubeconfig)
 	if err != nil {
 		return load{}, fmt.Errorf("watch: %w", err)
 	}
@@ -47,7 +51,11 @@ func timeLoad(ctx context.Context, kubeconfig string) (load, error) {
 	if err != nil {
 		return load{}, fmt.Errorf("create: %w", err)
 	}
-	return load{creates, report.Percentile(latencies, 0.5), report.Percentile(latencies, 0.99)}, nil
+	return load{Creates: creates, Sent: condense(events.sent), Answered: condense(events.answered)}, nil
+}
+
+func condense(values []float64) latency {
+	return latency{report.Percentile(values, 0.5), report.Percentile(values, 0.99)}
 }
 
 // connect returns a client with a connection of its own, as a program of its

@@ -93,6 +93,21 @@ func (c config) validate() error {
 			return fmt.Errorf("%w: run `make bench-cluster`", err)
 		}
 	}
+	return checkDisk(c.dir)
+}
+
+// minFree is the share of a file system below which kubelets evict pods.
+const minFree = 0.15
+
+func checkDisk(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("-dir %s: %w", dir, err)
+	}
+	if free := float64(st.Bavail) / float64(st.Blocks); free < minFree {
+		return fmt.Errorf("-dir %s: %.1f %% of the file system is free, expected at least %.0f %%: kubelets evict pods below that",
+			dir, 100*free, 100*minFree)
+	}
 	return nil
 }
 

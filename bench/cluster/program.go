@@ -37,48 +37,44 @@ type program struct {
 // start starts the program; how it goes on is in its log.
 func (p *program) start() error {
 	p.stopped, p.done = false, make(chan struct{})
-	if err := p.once(); err != nil {
+	cmd, err := p.once()
+	if err != nil {
 		return err
 	}
-	go p.keep()
+	go p.keep(cmd)
 	return nil
 }
 
-// once starts the program unless it has been stopped.
-func (p *program) once() error {
+// once starts the program, or returns nil when it has been stopped.
+func (p *program) once() (*exec.Cmd, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
-		return nil
+		return nil, nil
 	}
 	log, err := os.OpenFile(filepath.Join(logDir, p.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
+		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.current = cmd
-	return nil
+	return cmd, nil
 }
 
-func (p *program) keep() {
+func (p *program) keep(cmd *exec.Cmd) {
 	defer close(p.done)
-	for {
-		_ = p.current.Wait()
+	for cmd != nil {
+		// Why it has ended is in its log.
+		_ = cmd.Wait()
 		time.Sleep(restartPause)
-		if err := p.once(); err != nil {
+		var err error
+		if cmd, err = p.once(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			return
-		}
-		p.mu.Lock()
-		stopped := p.stopped
-		p.mu.Unlock()
-		if stopped {
-			return
 		}
 	}
 }
@@ -104,7 +100,9 @@ func (p *program) wait() error {
 		return nil
 	case <-time.After(stopTimeout):
 	}
+	p.mu.Lock()
 	_ = p.current.Process.Kill()
+	p.mu.Unlock()
 	<-p.done
 	return fmt.Errorf("%s did not stop within %v", p.name, stopTimeout)
 }

@@ -36,8 +36,10 @@ var metrics = []struct {
 	{"idle CPU, with containerd and shims", "s/s", report.Less,
 		func(r result) float64 { return r.Idle.Cluster.CPU + r.Idle.Runtime.CPU }, nil},
 	{"objects created, 16 clients", "1/s", report.More, func(r result) float64 { return r.Load.Creates }, nil},
-	{"watch latency, median", "ms", report.Less, func(r result) float64 { return r.Load.WatchMedian }, nil},
-	{"watch latency, 99th percentile", "ms", report.Less, func(r result) float64 { return r.Load.WatchTail }, nil},
+	{"watch event after the create's answer, median", "ms", report.Less, func(r result) float64 { return r.Load.Answered.Median }, nil},
+	{"watch event after the create's answer, 99th percentile", "ms", report.Less, func(r result) float64 { return r.Load.Answered.Tail }, nil},
+	{"watch event after the create's request, median", "ms", report.Less, func(r result) float64 { return r.Load.Sent.Median }, nil},
+	{"watch event after the create's request, 99th percentile", "ms", report.Less, func(r result) float64 { return r.Load.Sent.Tail }, nil},
 }
 
 func (all results) rows() []report.Row {

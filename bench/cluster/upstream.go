@@ -24,6 +24,8 @@ type upstream struct {
 	runtime *program
 	// cluster are all programs besides the container runtime.
 	cluster []*program
+	// later ends when those of them that wait for the API have been started.
+	later chan error
 }
 
 const (
@@ -96,21 +98,41 @@ func (u *upstream) loadImage(ctx context.Context) error {
 	return errors.Join(err, u.runtime.wait())
 }
 
-// start starts everything at once; containerd only when it does not run.
+// start starts what can wait for the others by itself, and the rest when the
+// API is ready: a unit of systemd would have that condition, as the controllers
+// and the scheduler give up on an API that does not know their roles yet.
 func (u *upstream) start() error {
 	var errs []error
 	if !u.runtime.running() {
 		errs = append(errs, u.runtime.start())
 	}
 	for _, p := range u.cluster {
-		errs = append(errs, p.start())
+		if !afterAPI[p.name] {
+			errs = append(errs, p.start())
+		}
 	}
+	u.later = make(chan error, 1)
+	go func() { u.later <- u.startLater() }()
 	return errors.Join(errs...)
+}
+
+var afterAPI = map[string]bool{"kube-controller-manager": true, "kube-scheduler": true, "kube-proxy": true}
+
+func (u *upstream) startLater() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	_, err := waitAPI(ctx, u.kubeconfig())
+	for _, p := range u.cluster {
+		if afterAPI[p.name] {
+			err = errors.Join(err, p.start())
+		}
+	}
+	return err
 }
 
 // stop stops etcd last, so that the others can say goodbye.
 func (u *upstream) stop() error {
-	var errs []error
+	errs := []error{<-u.later}
 	var etcd *program
 	for _, p := range u.cluster {
 		if p.name == "etcd" {

@@ -64,6 +64,7 @@ clusterDomain: cluster.local
 clusterDNS: [10.96.0.10]
 volumePluginDir: ` + peerDir + `/volume-plugins
 serializeImagePulls: false
+makeIPTablesUtilChains: false
 enableProfilingHandler: false
 `
 

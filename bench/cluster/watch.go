@@ -20,60 +20,73 @@ const (
 	watchPause = 5 * time.Millisecond
 )
 
-// timeWatch measures how long after the return of a create a watcher on
-// another connection has the event, in milliseconds. An event that is there
-// first counts as 0.
-func timeWatch(ctx context.Context, kubeconfig string) ([]float64, error) {
+// latencies are times until a watcher on another connection has the event of
+// a create, in milliseconds: since the request was sent, and since it was
+// answered, which is negative when the event was first.
+type latencies struct{ sent, answered []float64 }
+
+// created is when a create was sent and answered.
+type created struct{ sent, answered time.Time }
+
+func timeWatch(ctx context.Context, kubeconfig string) (latencies, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	var none latencies
 	writer, err := connect(kubeconfig)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	reader, err := connect(kubeconfig)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	list, err := reader.CoreV1().ConfigMaps(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{})
+	objects := reader.CoreV1().ConfigMaps(metav1.NamespaceDefault)
+	list, err := objects.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	events, err := reader.CoreV1().ConfigMaps(metav1.NamespaceDefault).Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	events, err := objects.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	defer events.Stop()
 	seen := make(chan map[string]time.Time, 1)
 	go func() { seen <- collect(events, watched) }()
-	returned, err := createSlowly(ctx, writer)
+	made, err := createSlowly(ctx, writer)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	arrived := <-seen
 	if len(arrived) < watched {
-		return nil, errors.New("the watch has ended early")
+		return none, errors.New("the watch has ended early")
 	}
-	latencies := make([]float64, 0, watched)
-	for name, at := range returned {
-		latencies = append(latencies, max(0, arrived[name].Sub(at).Seconds()*1e3))
-	}
-	return latencies, nil
+	return match(made, arrived), nil
 }
 
-// createSlowly creates what is watched, and tells when each create returned.
-func createSlowly(ctx context.Context, client kubernetes.Interface) (map[string]time.Time, error) {
-	returned := map[string]time.Time{}
+func match(made map[string]created, arrived map[string]time.Time) latencies {
+	var l latencies
+	for name, at := range made {
+		l.sent = append(l.sent, arrived[name].Sub(at.sent).Seconds()*1e3)
+		l.answered = append(l.answered, arrived[name].Sub(at.answered).Seconds()*1e3)
+	}
+	return l
+}
+
+// createSlowly creates what is watched.
+func createSlowly(ctx context.Context, client kubernetes.Interface) (map[string]created, error) {
+	made := map[string]created{}
 	for i := range watched {
 		name := fmt.Sprintf("watched-%d", i)
+		sent := time.Now()
 		if err := create(ctx, client, name); err != nil {
 			return nil, err
 		}
-		returned[name] = time.Now()
+		made[name] = created{sent, time.Now()}
 		if err := rest(ctx, watchPause); err != nil {
 			return nil, err
 		}
 	}
-	return returned, nil
+	return made, nil
 }
 
 // collect notes when each of so many objects arrives.

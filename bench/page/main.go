@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command page writes docs/bench/NAME.md for benchmarks: the text of
-// bench/NAME/page.md with the results of bench/out/NAME.json in it.
+// Command page writes docs/bench/NAME.md for each benchmark that has been run:
+// the text of bench/NAME/page.md with the results of bench/out/NAME.json in it.
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -13,33 +15,51 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: page NAME...")
-		os.Exit(2)
-	}
-	for _, name := range os.Args[1:] {
-		if err := write(name); err != nil {
-			fmt.Fprintf(os.Stderr, "page %s: %v\n", name, err)
-			os.Exit(1)
-		}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "page:", err)
+		os.Exit(1)
 	}
 }
 
-func write(name string) error {
-	text, err := os.ReadFile(filepath.Join("bench", name, "page.md"))
+func run() error {
+	texts, err := filepath.Glob("bench/*/page.md")
 	if err != nil {
 		return err
 	}
-	about, rows, err := report.Read(filepath.Join("bench/out", name+".json"))
+	written := false
+	for _, text := range texts {
+		name := filepath.Base(filepath.Dir(text))
+		err := write(text, filepath.Join("bench/out", name+".json"), filepath.Join("docs/bench", name+".md"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		written = true
+	}
+	if !written {
+		return errors.New("there are no results in bench/out: run a benchmark first")
+	}
+	return nil
+}
+
+func write(text, results, page string) error {
+	content, err := os.ReadFile(text)
 	if err != nil {
 		return err
 	}
-	page, err := report.Page(string(text), about, rows)
+	about, rows, err := report.Read(results)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll("docs/bench", 0o755); err != nil {
+	full, err := report.Page(string(content), about, rows)
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join("docs/bench", name+".md"), []byte(page), 0o644)
+	if err := os.MkdirAll(filepath.Dir(page), 0o755); err != nil {
+		return err
+	}
+	fmt.Println("wrote", page)
+	return os.WriteFile(page, []byte(full), 0o644)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +20,8 @@ func Write(path string, about About, rows []Row) error {
 	return errors.Join(encode(path, rows), encode(aboutFile(path), about))
 }
 
-// Read reads what Write has written.
+// Read reads what Write has written. The error is fs.ErrNotExist when there
+// is nothing.
 func Read(path string) (About, []Row, error) {
 	var about About
 	var rows []Row
@@ -53,9 +53,6 @@ func encode(path string, value any) error {
 
 func decode(path string, value any) error {
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: run the benchmark first", err)
-	}
 	if err != nil {
 		return err
 	}

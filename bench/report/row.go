@@ -40,7 +40,7 @@ type Row struct {
 	// Peer is nil when the metric has none.
 	Peer     *float64 `json:"peer"`
 	PeerName string   `json:"peer_name"`
-	// Ratio is ours through peer's, nil when there is none.
+	// Ratio is ours through peer's, nil unless both are above 0.
 	Ratio *float64 `json:"ratio"`
 	// Goal is empty and Met nil when the metric has none.
 	Goal string `json:"goal"`
@@ -62,7 +62,7 @@ func (s Series) Row() Row {
 	if len(s.Peer) > 0 {
 		peer := Median(s.Peer)
 		r.Peer = &peer
-		if peer != 0 {
+		if peer > 0 && r.Ours > 0 {
 			ratio := r.Ours / peer
 			r.Ratio = &ratio
 		}

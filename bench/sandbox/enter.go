@@ -146,6 +146,10 @@ func (s stage) mountDirs() error {
 		defer dir.Close()
 		steps = append(steps, mount{within(dir, ""), filepath.Join(Programs, name), "", unix.MS_BIND})
 	}
+	// With all below it: what is hidden would still be listed.
+	if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount /sys: %w", err)
+	}
 	for _, m := range steps {
 		if err := m.do(); err != nil {
 			return err
