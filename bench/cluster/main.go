@@ -96,8 +96,8 @@ func (c config) validate() error {
 	return checkDisk(c.dir)
 }
 
-// minFree is the share of a file system below which kubelets evict pods.
-const minFree = 0.15
+// minFree is the share of a file system below which both kubelets evict pods.
+const minFree = 0.05
 
 func checkDisk(dir string) error {
 	var st unix.Statfs_t

@@ -65,6 +65,12 @@ clusterDNS: [10.96.0.10]
 volumePluginDir: ` + peerDir + `/volume-plugins
 serializeImagePulls: false
 makeIPTablesUtilChains: false
+evictionHard:
+  memory.available: 100Mi
+  nodefs.available: 5%%
+  nodefs.inodesFree: 5%%
+  imagefs.available: 5%%
+  imagefs.inodesFree: 5%%
 enableProfilingHandler: false
 `
 
