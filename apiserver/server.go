@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 )
@@ -61,11 +62,16 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// reloadInterval is how often the API server looks whether EncryptionConfig has
+// changed; upstream's minute makes a change of the key a matter of minutes.
+const reloadInterval = 5 * time.Second
+
 // Run serves the API until ctx ends or the server fails.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	controller.EncryptionConfigFileChangePollDuration = reloadInterval
 	opts := options.NewServerRunOptions()
 	flags := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)
 	for _, set := range opts.Flags().FlagSets {

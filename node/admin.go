@@ -29,6 +29,8 @@ func AdminClient(cfg Config) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("read %s: %w", cfg.Kubeconfig, err)
 	}
 	config.UserAgent = "slipway"
+	// Requests are made one after the other; the server has limits of its own.
+	config.QPS = -1
 	return kubernetes.NewForConfig(config)
 }
 
@@ -57,17 +59,10 @@ func CreateToken(ctx context.Context, cfg Config, opts token.Options) (token.Tok
 // publicServer is the address of a server as the cluster knows it, without the
 // port when that is the usual one.
 func publicServer(ctx context.Context, client kubernetes.Interface) (string, error) {
-	found, err := client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{
-		LabelSelector: discoveryv1.LabelServiceName + "=kubernetes",
-	})
+	all, err := listServers(ctx, client)
 	if err != nil {
-		return "", fmt.Errorf("look for the servers' addresses: %w", err)
+		return "", err
 	}
-	slices := make([]*discoveryv1.EndpointSlice, len(found.Items))
-	for i := range found.Items {
-		slices[i] = &found.Items[i]
-	}
-	all := serverAddresses(slices)
 	if len(all) == 0 {
 		return "", errors.New("look for the servers' addresses: the Service kubernetes has no endpoints")
 	}
@@ -75,6 +70,21 @@ func publicServer(ctx context.Context, client kubernetes.Interface) (string, err
 		return host, nil
 	}
 	return all[0], nil
+}
+
+// listServers returns the addresses of all API servers.
+func listServers(ctx context.Context, client kubernetes.Interface) ([]string, error) {
+	found, err := client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{
+		LabelSelector: discoveryv1.LabelServiceName + "=kubernetes",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for the servers' addresses: %w", err)
+	}
+	slices := make([]*discoveryv1.EndpointSlice, len(found.Items))
+	for i := range found.Items {
+		slices[i] = &found.Items[i]
+	}
+	return serverAddresses(slices), nil
 }
 
 func readAuthority(cfg Config) (*x509.Certificate, error) {

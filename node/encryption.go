@@ -3,15 +3,18 @@
 package node
 
 import (
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
-	"slipway.dev/slipway/internal/atomicfile"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"slipway.dev/slipway/apiserver/encryption"
 )
 
 // encryptionFile is the EncryptionConfiguration of the API server, with the
@@ -21,27 +24,59 @@ const encryptionFile = "encryption.json"
 // ensureEncryption makes the key when there is none. What is stored without
 // encryption can still be read, and is encrypted when it is written again.
 func ensureEncryption(dir string) error {
-	path := filepath.Join(dir, encryptionFile)
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		return err
+	return encryption.Ensure(filepath.Join(dir, encryptionFile))
+}
+
+// RotateKey encrypts the Secrets of the cluster of this server, which must run,
+// with a new key.
+func RotateKey(ctx context.Context, cfg Config, steps *Steps) error {
+	if _, err := os.Stat(cfg.etcdRecord()); err == nil {
+		return errors.New("several servers read the key: change it by hand, see docs/backup.md")
 	}
-	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		return fmt.Errorf("make encryption key: %w", err)
+	if _, running := Holder(cfg); !running {
+		return errors.New("the server does not run here: start it with `slipway up`")
 	}
-	type object = map[string]any
-	data, err := json.MarshalIndent(object{
-		"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
-		"resources": []object{{
-			"resources": []string{"secrets"},
-			"providers": []object{
-				{"secretbox": object{"keys": []object{{"name": "key1", "secret": base64.StdEncoding.EncodeToString(key)}}}},
-				{"identity": object{}},
-			},
-		}},
-	}, "", "  ")
+	lock, err := os.Open(cfg.data("pki"))
+	if err != nil {
+		return fmt.Errorf("open directory of keys: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("lock %s: %w; another rotation is under way", lock.Name(), err)
+	}
+	client, err := AdminClient(cfg)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(path, append(data, '\n'), 0o600)
+	servers, err := listServers(ctx, client)
+	if err != nil {
+		return err
+	}
+	if len(servers) > 1 {
+		return fmt.Errorf("there are %d API servers (%s), each with a file of its own: change the keys by hand, as docs/backup.md says", len(servers), strings.Join(servers, ", "))
+	}
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{cfg.etcd().Endpoint()}, Logger: zap.NewNop()})
+	if err != nil {
+		return fmt.Errorf("client of etcd: %w", err)
+	}
+	defer etcd.Close()
+	return encryption.Rotate(ctx, encryption.Cluster{
+		File: cfg.certificates().Path(encryptionFile), API: encryption.Client{Interface: client}, Etcd: etcd,
+		Timeout: encryption.RequestTimeout, Step: func(done string) { steps.Note("%s", done) },
+	})
+}
+
+// checkEncryption tells which key is in use.
+func (m *member) checkEncryption(context.Context) Check {
+	const name = "secrets"
+	keys, err := encryption.Keys(m.cfg.certificates().Path(encryptionFile))
+	switch {
+	case errors.Is(err, encryption.ErrChanged):
+		return Check{Name: name, OK: true, Says: "stored as " + m.cfg.certificates().Path(encryptionFile) + " says, which was changed by hand"}
+	case err != nil:
+		return Check{Name: name, Says: err.Error(), Do: "put the file back from a snapshot: without it Secrets cannot be read after a restart"}
+	case len(keys) > 1:
+		return Check{Name: name, OK: true, Says: fmt.Sprintf("encrypted with %s, some with %s until `slipway secrets rotate-key` has ended", keys[0], strings.Join(keys[1:], ", "))}
+	}
+	return Check{Name: name, OK: true, Says: "encrypted with " + keys[0]}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	versionutil "k8s.io/apimachinery/pkg/util/version"
@@ -39,13 +40,13 @@ func (c Config) keyFiles() []string {
 }
 
 // SaveSnapshot saves the cluster of this server, which must run, to a file; to
-// one with a name of its own when path is a directory, or empty for the
-// snapshot directory.
+// one with a name of its own when path is a directory or ends in a slash, or is
+// empty, which means the snapshot directory.
 func SaveSnapshot(ctx context.Context, cfg Config, path string) (string, snapshot.Manifest, error) {
 	if path == "" {
-		path = cfg.SnapshotDir()
+		path = cfg.SnapshotDir() + "/"
 	}
-	if info, err := os.Stat(path); path == cfg.SnapshotDir() || err == nil && info.IsDir() {
+	if info, err := os.Stat(path); strings.HasSuffix(path, "/") || err == nil && info.IsDir() {
 		path = filepath.Join(path, snapshot.Name(snapshot.OnDemand, time.Now()))
 	}
 	m, err := cfg.saveSnapshot(ctx, path)

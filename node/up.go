@@ -79,6 +79,7 @@ func (m *member) startServer(ctx context.Context) error {
 	if err := m.startMetrics(ctx, admin); err != nil {
 		return err
 	}
+	m.addProbe(m.checkEncryption)
 	if !m.cfg.Etcd.Used() {
 		if err := m.startSnapshots(); err != nil {
 			return err

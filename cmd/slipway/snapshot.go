@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -37,7 +38,10 @@ func snapshotSaveCommand(cfg *node.Config) *cobra.Command {
   slipway snapshot save
 
   # Somewhere else
-  slipway snapshot save /backup/cluster.tar.gz`,
+  slipway snapshot save /backup/cluster.tar.gz
+
+  # In another directory, by a name with the time
+  slipway snapshot save /backup/`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := ""
@@ -47,6 +51,9 @@ func snapshotSaveCommand(cfg *node.Config) *cobra.Command {
 					return err
 				}
 				path = absolute
+				if strings.HasSuffix(args[0], "/") {
+					path += "/"
+				}
 			}
 			path, m, err := node.SaveSnapshot(cmd.Context(), *cfg, path)
 			if err != nil {
