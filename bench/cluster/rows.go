@@ -29,6 +29,8 @@ var metrics = []struct {
 	{"restart: new pod Running", "s", report.Less, func(r result) float64 { return r.Restart.Pod }, nil},
 	{"resident memory", "MB", report.Less, func(r result) float64 { return r.Idle.Cluster.Resident },
 		[]report.Goal{report.AtMost(250), report.RatioAtMost(0.5)}},
+	{"resident memory, the peer's without kube-proxy", "MB", report.Less,
+		func(r result) float64 { return r.Idle.Cluster.Resident - r.Idle.Programs["kube-proxy"].Resident }, nil},
 	{"resident memory, without pages of files", "MB", report.Less, func(r result) float64 { return r.Idle.Cluster.Own }, nil},
 	{"resident memory, with containerd and shims", "MB", report.Less,
 		func(r result) float64 { return r.Idle.Cluster.Resident + r.Idle.Runtime.Resident }, nil},
