@@ -37,6 +37,8 @@ func TestRootCluster(t *testing.T) {
 		{"UpAfterDown", testUpAfterDown},
 		{"UpAfterCrash", testUpAfterCrash},
 		{"UpAfterReboot", testUpAfterReboot},
+		{"Secrets", testSecrets},
+		{"RestoreBack", testRestoreBack},
 		{"Snapshot", testSnapshot},
 	} {
 		begin := time.Now()

@@ -3,57 +3,122 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"slipway.dev/slipway/test/e2e/talk"
 )
 
-// testSnapshot saves the cluster, deletes all its data, brings it back and
-// compares every object.
+// testSnapshot saves the cluster, deletes all its data, brings it back, and
+// compares every object. The data of volumes, and images, are put back by other
+// means.
 func testSnapshot(t *testing.T, c *cluster) {
-	c.kubectl(t, "apply", "-f", "testdata/objects.yaml")
-	c.kubectl(t, "wait", "--for=condition=Established", "crd/boats.e2e.test", "--timeout=30s")
-	c.kubectl(t, "apply", "-f", "testdata/custom.yaml")
-	wantEncrypted(t, c)
+	check := c.mark(t)
+	c.makeObjects(t)
+	admin, token := c.keepCredentials(t), strings.TrimSpace(c.kubectl(t, "create", "token", "saved", "--duration=1h"))
 	dir := t.TempDir()
-	file := filepath.Join(dir, "cluster.tar.gz")
+	file, volumes := filepath.Join(dir, "cluster.tar.gz"), filepath.Join(dir, "volumes")
 	before := c.objects(t)
 	if r := c.run(t, time.Minute, "snapshot", "save", file); r.status != 0 {
 		t.Fatalf("snapshot save: %s%s", r.stdout, r.stderr)
 	}
-	if r := c.run(t, time.Minute, "snapshot", "restore", file); r.status == 0 || !strings.Contains(r.stderr, "stop it with `slipway down` first") {
-		t.Errorf("restore below a running server: status %d, %s", r.status, r.stderr)
-	}
+	c.wantRefused(t, "stop it with `slipway down` first", "snapshot", "restore", "--force", file)
 	c.kubectl(t, "create", "configmap", "later")
+	seen := c.revision(t, "configmap/later")
+	c.down(t)
+	c.wantRefused(t, "holds a cluster already", "snapshot", "restore", file)
+	copyVolumes(t, filepath.Join(dataDir, "volumes"), volumes)
 	c.down(t, "--purge")
 	testBadSnapshots(t, c, file)
+
 	if r := c.run(t, time.Minute, "snapshot", "restore", file); r.status != 0 {
 		t.Fatalf("snapshot restore: %s%s", r.stdout, r.stderr)
 	}
+	copyVolumes(t, volumes, filepath.Join(dataDir, "volumes"))
 	r := c.up(t)
 	t.Logf("up after restore took %.1f s", r.took.Seconds())
+	wantSameObjects(t, before, c.objects(t))
 	if _, err := c.try(t, "get", "configmap", "later"); err == nil {
 		t.Error("an object that was made after the snapshot is there")
 	}
-	wantSameObjects(t, before, c.objects(t))
-	// Images are not in a snapshot, nor is the data of volumes.
+	c.kubectl(t, "create", "configmap", "later")
+	if now := c.revision(t, "configmap/later"); now <= seen {
+		t.Errorf("an object has revision %d after others had %d", now, seen)
+	}
+	c.kubectl(t, "delete", "configmap", "later")
+	authority := filepath.Join(dataDir, "pki", "ca.crt")
+	for _, credentials := range [][]string{
+		{"--kubeconfig", admin},
+		{"--kubeconfig", os.DevNull, "--server", "https://127.0.0.1:6443", "--certificate-authority", authority, "--token", token},
+	} {
+		if _, err := c.try(t, append(credentials, "get", "pod", "client")...); err != nil {
+			t.Errorf("with credentials from before: %v", err)
+		}
+	}
 	c.loadImage(t)
-	c.kubectl(t, "delete", "deployment/keeper", "pvc/kept", "--timeout=60s")
-	c.kubectl(t, "apply", "-f", "testdata/base.yaml")
+	within(t, 2*time.Minute, check)
 	c.waitBase(t)
-	within(t, time.Minute, func() error {
-		return fromAll(talk.Ask(targets(c.serviceIPs(t, "echo"), 80, 9000), enough))
-	})
-	c.kubectl(t, "delete", "-f", "testdata/custom.yaml", "-f", "testdata/objects.yaml")
+	c.deleteObjects(t)
+}
+
+// makeObjects makes objects of many kinds.
+func (c *cluster) makeObjects(t *testing.T) {
+	t.Helper()
+	c.kubectl(t, "apply", "-f", "testdata/objects.yaml")
+	c.kubectl(t, "wait", "--for=condition=Established", "crd/boats.e2e.test", "--timeout=30s")
+	c.kubectl(t, "apply", "-f", "testdata/custom.yaml")
+	c.kubectl(t, "wait", "--for=condition=Complete", "job/saved", "--timeout=60s")
+	c.kubectl(t, "wait", "--for=jsonpath={.status.hard}", "quota/saved", "--timeout=30s")
+}
+
+func (c *cluster) deleteObjects(t *testing.T) {
+	t.Helper()
+	c.kubectl(t, "delete", "-f", "testdata/custom.yaml", "-f", "testdata/objects.yaml", "--timeout=60s")
+}
+
+// keepCredentials returns a copy of the administrator's kubeconfig.
+func (c *cluster) keepCredentials(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (c *cluster) revision(t *testing.T, object string) int {
+	t.Helper()
+	n, err := strconv.Atoi(c.get(t, object, "{.metadata.resourceVersion}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// wantRefused runs a command that must say no in one line.
+func (c *cluster) wantRefused(t *testing.T, says string, args ...string) {
+	t.Helper()
+	r := c.run(t, time.Minute, args...)
+	if r.status == 0 || !strings.Contains(r.stderr, says) || strings.Count(strings.TrimSpace(r.stderr), "\n") > 0 {
+		t.Errorf("%v: status %d, %s, expected one line with %q", args, r.status, r.stderr, says)
+	}
+}
+
+// copyVolumes copies the data of all volumes as docs/backup.md tells to.
+func copyVolumes(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", "--sparse=always", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // testBadSnapshots restores what cannot be restored; nothing may be left.
@@ -71,16 +136,14 @@ func testBadSnapshots(t *testing.T, c *cluster, good string) {
 		"another":     {[]byte("no archive at all"), "no snapshot of slipway, or damaged"},
 		"overwritten": {overwritten(data), "damaged"},
 	} {
-		path := filepath.Join(t.TempDir(), "bad.tar.gz")
+		path := filepath.Join(t.TempDir(), strings.ReplaceAll(name, " ", "-")+".tar.gz")
 		if err := os.WriteFile(path, bad.content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r := c.run(t, time.Minute, "snapshot", "restore", path)
-		if r.status == 0 || !strings.Contains(r.stderr, bad.says) || strings.Count(strings.TrimSpace(r.stderr), "\n") > 0 {
-			t.Errorf("%s: status %d, %s, expected one line with %q", name, r.status, r.stderr, bad.says)
-		}
-		if exists(filepath.Join(dataDir, "etcd")) {
-			t.Errorf("%s: there are data of a cluster", name)
+		c.wantRefused(t, bad.says, "snapshot", "restore", path)
+		left, err := filepath.Glob(filepath.Join(dataDir, "*"))
+		if err != nil || !slices.Equal(left, []string{filepath.Join(dataDir, "lock")}) && len(left) > 0 {
+			t.Errorf("%s: left are %v, %v", name, left, err)
 		}
 	}
 }
@@ -93,88 +156,49 @@ func overwritten(data []byte) []byte {
 	return bad
 }
 
-// objects returns every object of every type that can be listed, without what
-// a running cluster changes all the time.
-func (c *cluster) objects(t *testing.T) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	for resource := range strings.FieldsSeq(c.kubectl(t, "api-resources", "--verbs=list", "-o", "name", "--cached=false")) {
-		switch resource {
-		case "events", "events.events.k8s.io", "leases.coordination.k8s.io", "nodes.metrics.k8s.io", "pods.metrics.k8s.io":
-			continue
-		}
-		var list struct{ Items []map[string]any }
-		if err := json.Unmarshal([]byte(c.kubectl(t, "get", resource, "-A", "-o", "json")), &list); err != nil {
-			t.Fatalf("%s: %v", resource, err)
-		}
-		for _, item := range list.Items {
-			key, value := normal(t, resource, item)
-			out[key] = value
-		}
+// testRestoreBack puts an earlier state in the place of a cluster whose pods go
+// on meanwhile. Pods that were there then are not touched; later ones go.
+func testRestoreBack(t *testing.T, c *cluster) {
+	check := c.mark(t)
+	before := c.podFacts(t)
+	if r := c.run(t, time.Minute, "snapshot", "save"); r.status != 0 {
+		t.Fatalf("snapshot save: %s%s", r.stdout, r.stderr)
 	}
-	return out
+	all, err := filepath.Glob(filepath.Join(dataDir, "snapshots", "on-demand-*.tar.gz"))
+	if err != nil || len(all) != 1 {
+		t.Fatalf("snapshots %v, %v", all, err)
+	}
+	if r := c.run(t, time.Minute, "snapshot", "list"); !strings.Contains(r.stdout, all[0]) {
+		t.Errorf("list does not show %s:\n%s", all[0], r.stdout)
+	}
+	c.kubectl(t, "delete", "configmap", "--all")
+	c.kubectl(t, "apply", "-f", "testdata/tools.yaml")
+	c.kubectl(t, "rollout", "status", "deployment/tools", "--timeout=60s")
+
+	kill9(t, c.pid(t, "slipway"))
+	c.wantRefused(t, "holds a cluster already", "snapshot", "restore", all[0])
+	r := c.run(t, time.Minute, "snapshot", "restore", "--force", all[0])
+	if r.status != 0 || strings.Count(r.stdout, ".before-restore-") != 2 {
+		t.Fatalf("snapshot restore: %s%s", r.stdout, r.stderr)
+	}
+	c.upAgain(t, check)
+	within(t, time.Minute, func() error {
+		if pods := c.pods(t, "tools"); len(pods) > 0 {
+			return fmt.Errorf("pods from after the snapshot: %v", pods)
+		}
+		if now := c.podFacts(t); now != before {
+			return fmt.Errorf("pods were\n%s\nand are\n%s", before, now)
+		}
+		return onlyKnownContainers(before)
+	})
 }
 
-// normal returns the name of an object and what must not change in it.
-func normal(t *testing.T, resource string, object map[string]any) (key, value string) {
-	t.Helper()
-	meta := object["metadata"].(map[string]any)
-	key = fmt.Sprintf("%s %v/%v", resource, meta["namespace"], meta["name"])
-	for _, field := range []string{"resourceVersion", "managedFields", "generation"} {
-		delete(meta, field)
+// onlyKnownContainers finds that no process of the pods that were forgotten
+// goes on.
+func onlyKnownContainers(pods string) error {
+	out, err := exec.Command("pgrep", "-af", "^/app serve").Output()
+	if have, want := strings.Count(string(out), "\n"), strings.Count(pods, "\n"); have != want {
+		return fmt.Errorf("%d processes of the application, expected %d (%v):\n%s", have, want, err, out)
 	}
-	if annotations, ok := meta["annotations"].(map[string]any); ok {
-		delete(annotations, "endpoints.kubernetes.io/last-change-trigger-time")
-		if len(annotations) == 0 {
-			delete(meta, "annotations")
-		}
-	}
-	delete(object, "status")
-	if strings.HasPrefix(resource, "endpoint") {
-		// Pods have other addresses when they start again.
-		delete(object, "endpoints")
-		delete(object, "subsets")
-		delete(object, "ports")
-	}
-	data, err := json.Marshal(object)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, string(data)
-}
-
-func wantSameObjects(t *testing.T, before, after map[string]string) {
-	t.Helper()
-	t.Logf("%d objects before, %d after", len(before), len(after))
-	for _, key := range slices.Sorted(maps.Keys(before)) {
-		if now, there := after[key]; !there {
-			t.Errorf("%s is gone", key)
-		} else if now != before[key] {
-			t.Errorf("%s differs:\nbefore %s\nafter  %s", key, before[key], now)
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(after)) {
-		if _, there := before[key]; !there {
-			t.Errorf("%s is new", key)
-		}
-	}
-}
-
-// wantEncrypted looks for the content of a Secret, and of a ConfigMap, in what
-// etcd has written.
-func wantEncrypted(t *testing.T, c *cluster) {
-	t.Helper()
-	inFiles := func(text string) bool {
-		return exec.Command("grep", "-rqaF", text, filepath.Join(dataDir, "etcd")).Run() == nil
-	}
-	if !inFiles("plain-text-of-a-configmap") {
-		t.Error("the content of a ConfigMap is not found in etcd's files: the test looks in the wrong place")
-	}
-	if inFiles("plain-text-of-a-secret") {
-		t.Error("the content of a Secret is found in etcd's files")
-	}
-	info, err := os.Stat(filepath.Join(dataDir, "pki", "encryption.json"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key file: %v, %v", info, err)
-	}
+	return nil
 }
