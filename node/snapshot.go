@@ -53,7 +53,18 @@ func SaveSnapshot(ctx context.Context, cfg Config, path string) (string, snapsho
 	return path, m, err
 }
 
+// requireOwnEtcd refuses a server whose etcd is somebody else's.
+func (c Config) requireOwnEtcd() error {
+	if _, err := os.Stat(c.etcdRecord()); err == nil {
+		return errors.New("this server uses an external etcd: save and restore it with its own tools, as docs/ha.md says")
+	}
+	return nil
+}
+
 func (c Config) saveSnapshot(ctx context.Context, path string) (snapshot.Manifest, error) {
+	if err := c.requireOwnEtcd(); err != nil {
+		return snapshot.Manifest{}, err
+	}
 	if _, running := Holder(c); !running {
 		return snapshot.Manifest{}, errors.New("etcd does not run here: start the server with `slipway up`")
 	}
@@ -81,7 +92,7 @@ type RestoreOptions struct {
 // RestoreSnapshot makes the data of a server from a snapshot. The server must
 // not run. It returns where the data from before are now.
 func RestoreSnapshot(cfg Config, path string, opts RestoreOptions) ([]string, error) {
-	if err := checkRole(cfg, server); err != nil {
+	if err := errors.Join(checkRole(cfg, server), cfg.requireOwnEtcd()); err != nil {
 		return nil, err
 	}
 	m, err := snapshot.Read(path)

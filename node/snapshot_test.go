@@ -103,3 +103,20 @@ func TestScheduleFails(t *testing.T) {
 		t.Errorf("left are %v, %v", all, err)
 	}
 }
+
+// A server on an external etcd has nothing here to save, and what is restored
+// here would not be used.
+func TestSnapshotOfExternalEtcd(t *testing.T) {
+	cfg := Defaults()
+	cfg.DataDir, cfg.RunDir = t.TempDir(), t.TempDir()
+	if err := os.WriteFile(cfg.etcdRecord(), []byte(`{"clusterID":"1"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, saved := SaveSnapshot(t.Context(), cfg, "")
+	_, restored := RestoreSnapshot(cfg, filepath.Join(t.TempDir(), "s.tar.gz"), RestoreOptions{})
+	for _, err := range []error{saved, restored} {
+		if err == nil || !strings.Contains(err.Error(), "external etcd") {
+			t.Errorf("error %v, expected one that names the external etcd", err)
+		}
+	}
+}

@@ -76,7 +76,7 @@ and volumes; the next "slipway up" adopts them.`,
 	flags.StringVar(&cfg.SnapshotSchedule, "snapshot-schedule", cfg.SnapshotSchedule, "when to save the cluster, in the format of cron; empty for never")
 	flags.IntVar(&cfg.SnapshotRetention, "snapshot-retention", cfg.SnapshotRetention, "how many of the snapshots made by schedule to keep")
 	flags.StringVar(&cfg.AuditLog, "audit-log", "", "file for the API server's audit log (default: none)")
-	flags.StringVar(&cfg.AuditPolicy, "audit-policy", "", "file with the audit policy (default: all changes, without their content)")
+	flags.StringVar(&cfg.AuditPolicy, "audit-policy", "", "file with the audit policy (default: who has done what, without content)")
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/crypto/nacl/secretbox"
 	"golang.org/x/crypto/scrypt"
@@ -29,8 +30,8 @@ type Store interface {
 // ErrToken tells that the cluster token is not that of the cluster.
 var ErrToken = errors.New("the token is not that of this cluster")
 
-// SharedFiles are the keys that all servers of a cluster have in common,
-// besides those that a caller adds.
+// SharedFiles are the keys that all servers of a cluster have in common for
+// good. Those that a caller adds may be changed later on each server.
 var SharedFiles = []string{"ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "service-account.key", "service-account.pub"}
 
 // Share makes dir hold the keys of the cluster: those in the store, or, on the
@@ -97,13 +98,16 @@ func writeShared(dir string, files map[string][]byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make directory for certificates: %w", err)
 	}
-	for name, data := range files {
+	for _, name := range SharedFiles {
 		have, err := os.ReadFile(filepath.Join(dir, name))
-		if err == nil && !bytes.Equal(have, data) {
+		if err == nil && !bytes.Equal(have, files[name]) {
 			return fmt.Errorf("%s is not that of the cluster in this etcd: %s belongs to another cluster", filepath.Join(dir, name), filepath.Dir(dir))
 		}
 	}
 	for name, data := range files {
+		if !slices.Contains(SharedFiles, name) && exists(filepath.Join(dir, name)) {
+			continue
+		}
 		if err := atomicfile.Write(filepath.Join(dir, name), data, 0o600); err != nil {
 			return err
 		}

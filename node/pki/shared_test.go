@@ -109,3 +109,32 @@ func TestShareRefuses(t *testing.T) {
 		t.Errorf("damaged: %v", err)
 	}
 }
+
+// What is not an authority or a key that stays may be changed on a server, as
+// the key of Secrets is; the next start leaves it alone.
+func TestShareKeepsChanged(t *testing.T) {
+	const extra = "encryption.json"
+	store, dir := &memory{}, filepath.Join(t.TempDir(), "pki")
+	fill := func(to string) error {
+		return errors.Join(fillKeys(to), os.WriteFile(filepath.Join(to, extra), []byte("first"), 0o600))
+	}
+	names := append([]string{extra}, SharedFiles...)
+	start := func(dir string) {
+		t.Helper()
+		if err := Share(t.Context(), store, []byte("secret"), dir, names, fill); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(dir)
+	if err := os.WriteFile(filepath.Join(dir, extra), []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(dir)
+	other := filepath.Join(t.TempDir(), "pki")
+	start(other)
+	for dir, want := range map[string]string{dir: "changed", other: "first"} {
+		if have := string(readAll(t, dir)[extra]); have != want {
+			t.Errorf("%s has %q, expected %q", dir, have, want)
+		}
+	}
+}

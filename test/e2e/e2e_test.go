@@ -37,6 +37,7 @@ func TestRootCluster(t *testing.T) {
 		{"UpAfterDown", testUpAfterDown},
 		{"UpAfterCrash", testUpAfterCrash},
 		{"UpAfterReboot", testUpAfterReboot},
+		{"Audit", testAudit},
 		{"Secrets", testSecrets},
 		{"RestoreBack", testRestoreBack},
 		{"Snapshot", testSnapshot},

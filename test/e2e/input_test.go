@@ -47,6 +47,12 @@ var badInputs = []badInput{
 		name: "address of another machine", args: []string{"--node-ip=203.0.113.9"},
 		want: []string{"--node-ip 203.0.113.9", "not an address of this machine"},
 	},
+	{name: "schedule", args: []string{"--snapshot-schedule=noon"}, want: []string{`--snapshot-schedule "noon"`, "expected a time like"}},
+	{name: "retention", args: []string{"--snapshot-retention=0"}, want: []string{"--snapshot-retention 0", "expected 1 or more"}},
+	{
+		name: "audit policy", args: []string{"--audit-log=/nowhere/audit.log", "--audit-policy=testdata/audit.yaml"},
+		want: []string{"--audit-policy", "testdata/audit.yaml", "rules[0].verb"},
+	},
 	{name: "API port taken", prepare: listenOn("6443"), want: []string{"6443", "already in use by e2e.test", "--api-port"}},
 	{name: "ingress port taken", prepare: listenOn("80"), want: []string{"port 80 ", "already in use by e2e.test", "--ingress-http-port"}},
 	{name: "data of another version", prepare: otherVersion, want: []string{"layout 99", "v99.0.0", "down --purge"}},
