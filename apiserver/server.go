@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 )
@@ -30,6 +31,9 @@ type Config struct {
 	// Etcd is where objects are kept; for the embedded etcd its endpoint is
 	// that of [EtcdConfig.Endpoint].
 	Etcd ExternalEtcd
+	// Embedded waits for the embedded etcd, which is then used without a
+	// connection; nil for an external one.
+	Embedded func(context.Context) (*Etcd, error)
 	// Address is the node's own address, the one that is advertised.
 	Address netip.Addr
 	// Port is where the API is served, on all addresses.
@@ -90,7 +94,51 @@ func Run(ctx context.Context, cfg Config) error {
 	if errs := completed.Validate(); len(errs) > 0 {
 		return fmt.Errorf("api server options: %w", utilerrors.NewAggregate(errs))
 	}
-	return app.Run(ctx, completed)
+	if completed.InformerName, err = cache.NewInformerName("kube-apiserver"); err != nil {
+		return fmt.Errorf("name api server informers: %w", err)
+	}
+	defer completed.InformerName.Release()
+	conf, err := app.NewConfig(completed)
+	if err != nil {
+		return fmt.Errorf("configure api server: %w", err)
+	}
+	if cfg.Embedded != nil {
+		etcd, err := cfg.Embedded(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for etcd: %w", err)
+		}
+		useInProcess(ctx, conf, etcd)
+	}
+	return serve(ctx, conf)
+}
+
+// serve does what upstream's app.Run does with a configuration, but for the
+// OpenAPI documents and the first objects of a cluster.
+func serve(ctx context.Context, conf *app.Config) error {
+	generic := conf.KubeAPIs.ControlPlane.Generic
+	generic.SkipOpenAPIInstallation = true
+	disableSlowHooks(generic)
+	completed, err := conf.Complete()
+	if err != nil {
+		return fmt.Errorf("complete api server: %w", err)
+	}
+	chain, err := app.CreateServerChain(completed)
+	if err != nil {
+		return fmt.Errorf("create api server: %w", err)
+	}
+	if err := installDocuments(chain, generic.OpenAPIConfig, generic.OpenAPIV3Config); err != nil {
+		return err
+	}
+	if err := addQuickHooks(chain.GenericAPIServer); err != nil {
+		return fmt.Errorf("create api server: %w", err)
+	}
+	prepared, err := chain.PrepareRun()
+	if err != nil {
+		return fmt.Errorf("prepare api server: %w", err)
+	}
+	// All APIs are installed; who builds documents later gets them anew.
+	generic.OpenAPIV3Config.Definitions = nil
+	return prepared.Run(ctx)
 }
 
 // args are the upstream flags; each is documented at
@@ -104,7 +152,12 @@ func (c Config) args() []string {
 	if hasIPv6() {
 		bind = "::"
 	}
-	return append(c.auditArgs(),
+	args := c.auditArgs()
+	if c.Embedded != nil {
+		// Calls in this process have no streams of ranges.
+		args = append(args, "--feature-gates=EtcdRangeStream=false")
+	}
+	return append(args,
 		"--etcd-servers="+strings.Join(c.Etcd.Endpoints, ","),
 		"--etcd-cafile="+c.Etcd.CAFile,
 		"--etcd-certfile="+c.Etcd.CertFile,

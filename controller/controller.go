@@ -11,11 +11,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/component-base/configz"
-	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
 )
@@ -30,6 +27,9 @@ type Config struct {
 	ServiceCIDRs []netip.Prefix
 	// PKI returns the path of a file in the certificate directory.
 	PKI func(name string) string
+	// Built is called when all controllers have been built and before they
+	// run.
+	Built func()
 }
 
 // Validate reports the first field that cannot work.
@@ -39,8 +39,8 @@ func (c Config) Validate() error {
 		return errors.New("controllers: no kubeconfig given")
 	case len(c.PodCIDRs) == 0:
 		return errors.New("controllers: no pod CIDR given")
-	case c.PKI == nil:
-		return errors.New("controllers: no certificates given")
+	case c.PKI == nil || c.Built == nil:
+		return errors.New("controllers: certificates and what to do when they are built must be given")
 	}
 	return nil
 }
@@ -69,53 +69,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("complete controller options: %w", err)
 	}
-	// An earlier run in this process has registered it.
-	configz.Delete(app.ConfigzName)
-	return app.Run(ctx, conf.Complete())
-}
-
-// WaitStarted waits until the controllers of this process have been built and
-// are being started. The kubelet must not be initialized earlier: the
-// controllers' CSI volume plugin and the kubelet's share package variables
-// upstream, and the one that is initialized last wins. With the controllers'
-// a node cannot register CSI drivers.
-func WaitStarted(ctx context.Context) error {
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		started, err := anyStarted()
-		if err != nil {
-			return fmt.Errorf("wait for controllers: %w", err)
-		}
-		if started {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for controllers: %w", context.Cause(ctx))
-		case <-tick.C:
-		}
-	}
-}
-
-// anyStarted reads the gauge that upstream sets when a controller is started,
-// which happens after all of them have been built.
-func anyStarted() (bool, error) {
-	families, err := legacyregistry.DefaultGatherer.Gather()
-	if err != nil {
-		return false, err
-	}
-	for _, family := range families {
-		if family.GetName() != "running_managed_controllers" {
-			continue
-		}
-		for _, metric := range family.GetMetric() {
-			if metric.GetGauge().GetValue() > 0 {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
+	return run(ctx, conf.Complete(), cfg.Built)
 }
 
 // args are the upstream flags; each is documented at

@@ -23,6 +23,7 @@ import (
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
 	"k8s.io/kubernetes/pkg/kubelet/certificate/bootstrap"
 	"k8s.io/kubernetes/pkg/kubelet/eviction"
+	"k8s.io/kubernetes/pkg/volume"
 )
 
 // Config is what the kubelet needs to know about its node.
@@ -93,7 +94,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("kubelet dependencies: %w", err)
 	}
-	deps.VolumePlugins = append(deps.VolumePlugins, hostKeeper{})
+	// First, so that whoever initializes CSI last can be told, see ReclaimCSI.
+	deps.VolumePlugins = append([]volume.VolumePlugin{hostKeeper{}}, deps.VolumePlugins...)
 	if err := app.Run(ctx, server, deps, utilfeature.DefaultFeatureGate); err != nil {
 		return err
 	}

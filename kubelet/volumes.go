@@ -17,9 +17,10 @@ var host atomic.Pointer[volume.VolumeHost]
 
 // ReclaimCSI initializes upstream's CSI volume plugin for the kubelet once
 // more. The plugin keeps package variables that belong to whoever has
-// initialized it last; when controllers are started later than the kubelet,
-// they take them away, and no CSI driver can be registered on the node until
-// this is called. It does nothing before there is a kubelet.
+// initialized it last; controllers that are built later than the kubelet take
+// them away, and no CSI driver can be registered on the node until this is
+// called. It does nothing before the kubelet initializes its plugins: then the
+// kubelet will be last.
 func ReclaimCSI() error {
 	at := host.Load()
 	if at == nil {

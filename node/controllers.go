@@ -4,7 +4,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 
 	"slipway.dev/slipway/controller"
 	"slipway.dev/slipway/controller/leader"
@@ -19,7 +18,7 @@ func (m *member) startControllers() error {
 	controllers := func(ctx context.Context) error {
 		return controller.Run(ctx, controller.Config{
 			Kubeconfig: pki.Path("controller-manager.kubeconfig"), PodCIDRs: m.cfg.PodCIDRs,
-			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path,
+			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path, Built: m.controllersBuilt,
 		})
 	}
 	scheduling := func(ctx context.Context) error {
@@ -35,7 +34,7 @@ func (m *member) startControllers() error {
 		return err
 	}
 	for name, work := range map[string]func(context.Context) error{
-		"kube-controller-manager": m.withCSI(controllers), "kube-scheduler": scheduling,
+		"kube-controller-manager": controllers, "kube-scheduler": scheduling,
 	} {
 		m.sup.Start(name, stageRest, func(ctx context.Context) error {
 			return leader.Run(ctx, leader.Config{Client: client, Name: name, Identity: m.cfg.NodeName, Log: m.log}, work)
@@ -44,34 +43,10 @@ func (m *member) startControllers() error {
 	return nil
 }
 
-// withCSI gives the CSI volume plugin back to the kubelet once controllers that
-// are started later than the kubelet have been built.
-func (m *member) withCSI(controllers func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		built, cancel := context.WithCancel(ctx)
-		defer cancel()
-		go func() {
-			err := controller.WaitStarted(built)
-			if err == nil {
-				err = kubelet.ReclaimCSI()
-			}
-			if err != nil && built.Err() == nil {
-				m.log.Error("CSI drivers cannot register", "err", err)
-			}
-		}()
-		return controllers(ctx)
+// controllersBuilt gives the CSI volume plugin back to the kubelet, which is
+// built at the same time.
+func (m *member) controllersBuilt() {
+	if err := kubelet.ReclaimCSI(); err != nil {
+		m.log.Error("CSI drivers cannot register", "err", err)
 	}
-}
-
-// waitControllers keeps the kubelet from being initialized before the
-// controllers have been built, see [controller.WaitStarted]. A server that may
-// not lead does not wait: it reclaims instead.
-func (m *member) waitControllers(ctx context.Context) error {
-	if m.cfg.Etcd.Used() {
-		return nil
-	}
-	if err := controller.WaitStarted(ctx); err != nil {
-		return fmt.Errorf("start controllers: %w", err)
-	}
-	return nil
 }

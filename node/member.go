@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -62,6 +63,7 @@ func (m *member) run(ctx context.Context, start func(context.Context) error) err
 	if err := stampData(m.cfg); err != nil {
 		return err
 	}
+	debug.SetGCPercent(startGC)
 	user := ctx
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -118,9 +120,6 @@ func (m *member) prepare(ctx context.Context) error {
 		if err := m.prepareKeys(ctx); err != nil {
 			return err
 		}
-		if err := payload.Extract(m.cfg.data("bin"), "containerd-shim-runc-v2", "slipway-cni"); err != nil {
-			return err
-		}
 		return prepareHost(m.cfg)
 	})
 }
@@ -165,9 +164,12 @@ func prepareHost(cfg Config) error {
 	return host.MakeCgroup(cgroupName)
 }
 
-// startRuntime starts or adopts containerd and makes sure that the sandbox
-// image is there.
+// startRuntime writes the helper programs, starts or adopts containerd, and makes
+// sure that the sandbox image is there.
 func (m *member) startRuntime(ctx context.Context) error {
+	if err := payload.Extract(m.cfg.data("bin"), "containerd-shim-runc-v2", "slipway-cni"); err != nil {
+		return err
+	}
 	conf := m.cfg.containerd()
 	conf.RestrictOOMScore = !host.MayLowerOOMScore()
 	begin := time.Now()

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -67,9 +68,6 @@ func (m *member) startServer(ctx context.Context) error {
 		return err
 	}
 	m.sup.Start("certificate approval", stageRest, controller.NewApprover(admin, m.log).Run)
-	if err := m.waitControllers(ctx); err != nil {
-		return err
-	}
 	if err := m.startData(ctx); err != nil {
 		return err
 	}
@@ -88,41 +86,52 @@ func (m *member) startServer(ctx context.Context) error {
 	return m.startLocal(ctx, admin)
 }
 
-// startAPI starts etcd and the API server, then its closest clients.
+// startAPI starts etcd and the API server, then its closest clients. The API
+// server prepares itself while etcd starts.
 func (m *member) startAPI(ctx context.Context) error {
 	begin := time.Now()
-	if err := m.startEtcd(ctx, begin); err != nil {
-		return err
-	}
 	policy, err := m.cfg.auditPolicy()
 	if err != nil {
 		return err
 	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	pki := m.cfg.certificates()
-	m.sup.Start("api server", stageAPI, func(ctx context.Context) error {
-		return apiserver.Run(ctx, apiserver.Config{
-			Etcd: m.cfg.storage(), Address: m.cfg.NodeIPs[0], Port: m.cfg.APIPort,
-			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path, EncryptionConfig: pki.Path(encryptionFile),
-			AuditLog: m.cfg.AuditLog, AuditPolicy: policy,
-		})
-	})
+	conf := apiserver.Config{
+		Etcd: m.cfg.storage(), Address: m.cfg.NodeIPs[0], Port: m.cfg.APIPort,
+		ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path, EncryptionConfig: pki.Path(encryptionFile),
+		AuditLog: m.cfg.AuditLog, AuditPolicy: policy,
+	}
+	if !m.cfg.Etcd.Used() {
+		conf.Embedded = m.startEtcd(ctx, fail)
+	}
+	m.sup.Start("api server", stageAPI, func(ctx context.Context) error { return apiserver.Run(ctx, conf) })
 	if err := apiserver.WaitReady(ctx, m.cfg.APIPort, pki.Path("ca.crt")); err != nil {
-		return err
+		return cmp.Or(context.Cause(ctx), err)
 	}
 	m.steps.Show(Progress{Step: "API server ready", Took: time.Since(begin)})
 	return m.startControllers()
 }
 
-// startEtcd starts the embedded etcd, unless another one is used.
-func (m *member) startEtcd(ctx context.Context, begin time.Time) error {
-	if m.cfg.Etcd.Used() {
-		return nil
+// startEtcd starts the embedded etcd and returns how to wait for it.
+func (m *member) startEtcd(ctx context.Context, fail context.CancelCauseFunc) func(context.Context) (*apiserver.Etcd, error) {
+	begin, started := time.Now(), make(chan *apiserver.Etcd, 1)
+	go func() {
+		storage, err := apiserver.StartEtcd(ctx, m.cfg.etcd())
+		if err != nil {
+			fail(err)
+			return
+		}
+		m.sup.Start("etcd", stageRuntime, storage.Run)
+		m.steps.Show(Progress{Step: "etcd serves", Took: time.Since(begin)})
+		started <- storage
+	}()
+	return func(ctx context.Context) (*apiserver.Etcd, error) {
+		select {
+		case storage := <-started:
+			return storage, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-	storage, err := apiserver.StartEtcd(ctx, m.cfg.etcd())
-	if err != nil {
-		return err
-	}
-	m.sup.Start("etcd", stageRuntime, storage.Run)
-	m.steps.Show(Progress{Step: "etcd serves", Took: time.Since(begin)})
-	return nil
 }

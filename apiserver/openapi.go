@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/mux"
+	"k8s.io/apiserver/pkg/server/routes"
+	"k8s.io/component-base/version"
+	"k8s.io/kube-aggregator/pkg/apiserver"
+	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/handler3"
+)
+
+const (
+	openAPIv2 = "/openapi/v2"
+	openAPIv3 = "/openapi/v3"
+	// forgetAfter is how long documents that nobody asks for are kept.
+	forgetAfter = 10 * time.Minute
+)
+
+// documents serve the OpenAPI documents of the built-in API. Upstream builds all
+// of them before the API server is ready; here they are built when somebody asks
+// for one, and forgotten when nobody does any more. They are the same for each
+// run of a program, so that the list of those of version 3 can be given without
+// building them.
+type documents struct {
+	server *server.GenericAPIServer
+	v2, v3 lazyHandler
+}
+
+// installDocuments serves the documents of the server that has the built-in
+// API, which comes second in the chain.
+func installDocuments(chain *apiserver.APIAggregator, v2 *common.Config, v3 *common.OpenAPIV3Config) error {
+	builtIn, ok := chain.GenericAPIServer.NextDelegate().(*server.GenericAPIServer)
+	if !ok {
+		return fmt.Errorf("serve OpenAPI: the chain of servers has %T behind the aggregator, expected %T", chain.GenericAPIServer.NextDelegate(), builtIn)
+	}
+	container := builtIn.Handler.GoRestfulContainer
+	d := &documents{server: builtIn}
+	d.v2.build = func(into *mux.PathRecorderMux) { routes.OpenAPI{Config: v2}.InstallV2(container, into) }
+	d.v3.build = func(into *mux.PathRecorderMux) { routes.OpenAPI{V3Config: v3}.InstallV3(container, into) }
+	paths := builtIn.Handler.NonGoRestfulMux
+	paths.Handle(openAPIv2, &d.v2)
+	paths.HandleFunc(openAPIv3, d.list)
+	paths.HandlePrefix(openAPIv3+"/", http.HandlerFunc(d.serveGroup))
+	return nil
+}
+
+// list answers with the group versions that there are documents for.
+func (d *documents) list(w http.ResponseWriter, _ *http.Request) {
+	all := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
+	for _, service := range d.server.Handler.GoRestfulContainer.RegisteredWebServices() {
+		group := strings.TrimPrefix(service.RootPath(), "/")
+		all.Paths[group] = handler3.OpenAPIV3DiscoveryGroupVersion{
+			ServerRelativeURL: openAPIv3 + "/" + group + "?hash=" + documentHash(group),
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(all)
+}
+
+// documentHash changes with the program, as the documents do.
+func documentHash(group string) string {
+	running := version.Get()
+	sum := sha256.Sum256([]byte(running.String() + running.GitCommit + group))
+	return strings.ToUpper(hex.EncodeToString(sum[:]))
+}
+
+// serveGroup serves the document of a group version. What is asked for by its
+// hash never changes.
+func (d *documents) serveGroup(w http.ResponseWriter, r *http.Request) {
+	group := strings.TrimPrefix(r.URL.Path, openAPIv3+"/")
+	hash := r.URL.Query().Get("hash")
+	if hash != "" {
+		r = r.Clone(r.Context())
+		r.URL.RawQuery = ""
+		if hash != documentHash(group) {
+			http.Redirect(w, r, r.URL.Path+"?hash="+documentHash(group), http.StatusMovedPermanently)
+			return
+		}
+		w.Header().Set("Cache-Control", "public, immutable")
+		w.Header().Set("Expires", time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat))
+	}
+	d.v3.ServeHTTP(w, r)
+}
+
+// lazyHandler is built for the first request, and forgotten some time after the
+// last one.
+type lazyHandler struct {
+	build func(into *mux.PathRecorderMux)
+
+	mu    sync.Mutex
+	built *mux.PathRecorderMux
+	timer *time.Timer
+}
+
+// ServeHTTP builds the handler if need be and passes the request on.
+func (l *lazyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) { l.get().ServeHTTP(w, r) }
+
+func (l *lazyHandler) get() http.Handler {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.built == nil {
+		l.built = mux.NewPathRecorderMux("openapi")
+		l.build(l.built)
+		l.timer = time.AfterFunc(forgetAfter, l.forget)
+	}
+	l.timer.Reset(forgetAfter)
+	return l.built
+}
+
+func (l *lazyHandler) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.built = nil
+}
