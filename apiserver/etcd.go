@@ -120,8 +120,8 @@ func (c EtcdConfig) embed() *embed.Config {
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = socket("peer.sock"), socket("peer.sock")
 	cfg.InitialCluster = cfg.InitialClusterFromName(memberName)
 	// A single member has nobody to wait for, but waits for up to one election
-	// timeout before it takes the lead.
-	cfg.TickMs, cfg.ElectionMs = 20, 100
+	// timeout before it takes the lead; and each tick is work.
+	cfg.TickMs, cfg.ElectionMs = 50, 250
 	cfg.InitialElectionTickAdvance = true
 	cfg.SnapshotCount = 10000
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "periodic", "10m"

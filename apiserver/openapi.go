@@ -12,13 +12,16 @@ import (
 	"sync"
 	"time"
 
+	extensionsopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/apiserver/pkg/server/routes"
 	"k8s.io/component-base/version"
 	"k8s.io/kube-aggregator/pkg/apiserver"
+	aggregatoropenapi "k8s.io/kube-aggregator/pkg/generated/openapi"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/handler3"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 )
 
 const (
@@ -35,7 +38,20 @@ const (
 // building them.
 type documents struct {
 	server *server.GenericAPIServer
+	list   func() ([]byte, error)
 	v2, v3 lazyHandler
+}
+
+// narrowDefinitions leaves the servers beside the built-in API with the
+// definitions of their own types. Upstream gives them those of all types, of which
+// each makes a copy.
+func narrowDefinitions(conf *app.Config) {
+	extensions := *conf.ApiExtensions.GenericConfig.OpenAPIConfig
+	extensions.GetDefinitions = extensionsopenapi.GetOpenAPIDefinitions
+	conf.ApiExtensions.GenericConfig.OpenAPIConfig = &extensions
+	aggregator := *conf.Aggregator.GenericConfig.OpenAPIConfig
+	aggregator.GetDefinitions = aggregatoropenapi.GetOpenAPIDefinitions
+	conf.Aggregator.GenericConfig.OpenAPIConfig = &aggregator
 }
 
 // installDocuments serves the documents of the server that has the built-in
@@ -47,17 +63,29 @@ func installDocuments(chain *apiserver.APIAggregator, v2 *common.Config, v3 *com
 	}
 	container := builtIn.Handler.GoRestfulContainer
 	d := &documents{server: builtIn}
+	d.list = sync.OnceValues(d.makeList)
 	d.v2.build = func(into *mux.PathRecorderMux) { routes.OpenAPI{Config: v2}.InstallV2(container, into) }
 	d.v3.build = func(into *mux.PathRecorderMux) { routes.OpenAPI{V3Config: v3}.InstallV3(container, into) }
 	paths := builtIn.Handler.NonGoRestfulMux
 	paths.Handle(openAPIv2, &d.v2)
-	paths.HandleFunc(openAPIv3, d.list)
+	paths.HandleFunc(openAPIv3, d.serveList)
 	paths.HandlePrefix(openAPIv3+"/", http.HandlerFunc(d.serveGroup))
 	return nil
 }
 
-// list answers with the group versions that there are documents for.
-func (d *documents) list(w http.ResponseWriter, _ *http.Request) {
+// serveList answers with the group versions that there are documents for. The
+// aggregator asks every second.
+func (d *documents) serveList(w http.ResponseWriter, _ *http.Request) {
+	list, err := d.list()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(list)
+}
+
+func (d *documents) makeList() ([]byte, error) {
 	all := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
 	for _, service := range d.server.Handler.GoRestfulContainer.RegisteredWebServices() {
 		group := strings.TrimPrefix(service.RootPath(), "/")
@@ -65,8 +93,7 @@ func (d *documents) list(w http.ResponseWriter, _ *http.Request) {
 			ServerRelativeURL: openAPIv3 + "/" + group + "?hash=" + documentHash(group),
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(all)
+	return json.Marshal(all)
 }
 
 // documentHash changes with the program, as the documents do.

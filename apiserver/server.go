@@ -118,6 +118,7 @@ func serve(ctx context.Context, conf *app.Config) error {
 	generic := conf.KubeAPIs.ControlPlane.Generic
 	generic.SkipOpenAPIInstallation = true
 	disableSlowHooks(generic)
+	narrowDefinitions(conf)
 	completed, err := conf.Complete()
 	if err != nil {
 		return fmt.Errorf("complete api server: %w", err)

@@ -95,6 +95,7 @@ func (c *cluster) tryTools(t *testing.T, k client) {
 		t.Errorf("after undo the environment is still %s", env)
 	}
 	do("KIND:", "explain", "deployment.spec.strategy.rollingUpdate")
+	do("io.k8s.api.apps.v1.Deployment", "get", "--raw", "/openapi/v2")
 	do("serverside-applied", "apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", manifest)
 	do("deleted", "delete", "-f", manifest)
 }
