@@ -17,7 +17,7 @@ import (
 const memberName = "slipway"
 
 // closeTimeout is how long a clean stop of etcd may take.
-const closeTimeout = 2 * time.Second
+const closeTimeout = 500 * time.Millisecond
 
 // EtcdConfig says where the embedded etcd keeps its data and its sockets.
 type EtcdConfig struct {

@@ -68,7 +68,7 @@ func stopProcess(cfg Config) error {
 	if id.PID == 0 {
 		return fmt.Errorf("a process holds %s but cannot be identified; stop it by hand", cfg.lockFile())
 	}
-	if err := process.Stop(id, 3*stopTimeout); err != nil {
+	if err := process.Stop(id, stopAll); err != nil {
 		return fmt.Errorf("stop slipway: %w", err)
 	}
 	return nil

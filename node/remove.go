@@ -4,6 +4,8 @@ package node
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/cni"
@@ -30,5 +32,22 @@ func removeNetwork(cfg Config, opts DownOptions) error {
 		}),
 		peers.Clean(),
 		bpf.Remove(cfg.pinDir()),
+		removeResults(),
 	)
+}
+
+// removeResults removes what the runtime remembers of our attachments. On a
+// machine with other networks its directory stays.
+func removeResults() error {
+	names, err := filepath.Glob("/var/lib/cni/results/" + cni.NetworkName + "-*")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -23,8 +23,17 @@ const (
 	stageCount
 )
 
-// stopTimeout is how long the parts of one stage may take to stop.
-const stopTimeout = 3 * time.Second
+// stopTimeouts are how long the parts of a stage may take to stop. The API
+// server would wait for watches of clients that do not hang up, for a minute;
+// requests that change something are answered long before.
+var stopTimeouts = [stageCount]time.Duration{
+	stageRuntime: 3 * time.Second,
+	stageAPI:     500 * time.Millisecond,
+	stageRest:    3 * time.Second,
+}
+
+// stopAll is more than all stages take together.
+const stopAll = 9 * time.Second
 
 // part is a long-running piece of the node.
 type part struct {
@@ -82,7 +91,7 @@ func (s *supervisor) Stop() {
 	parts := append([]*part(nil), s.parts...)
 	s.mu.Unlock()
 	for st := stageCount - 1; st >= 0; st-- {
-		deadline := time.After(stopTimeout)
+		deadline := time.After(stopTimeouts[st])
 		for _, p := range parts {
 			if p.stage == st {
 				p.stop()

@@ -32,6 +32,8 @@ func testAutoscaling(t *testing.T, c *cluster) {
 	defer stop()
 	load := exec.CommandContext(ctx, c.path, "kubectl", "-n", "e2e", "exec", "client", "--", "/app", "ask", "-n", "100000000", "http=scaled:80")
 	load.Env = c.env
+	var says strings.Builder
+	load.Stdout, load.Stderr = &says, &says
 	begin := time.Now()
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
@@ -39,7 +41,9 @@ func testAutoscaling(t *testing.T, c *cluster) {
 	wantReplicas(t, c, "under load", func(n int) bool { return n > 1 })
 	t.Logf("more replicas %.0f s after the load came", time.Since(begin).Seconds())
 	stop()
-	_ = load.Wait()
+	if err := load.Wait(); err == nil {
+		t.Errorf("the load ended by itself: %s", &says)
+	}
 	// The program in the pod has lost its terminal, not its life.
 	c.kubectl(t, "delete", "pod", "client", "--now")
 	begin = time.Now()
