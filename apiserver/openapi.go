@@ -19,8 +19,6 @@ import (
 	"k8s.io/component-base/version"
 	"k8s.io/kube-aggregator/pkg/apiserver"
 	aggregatoropenapi "k8s.io/kube-aggregator/pkg/generated/openapi"
-	"k8s.io/kube-openapi/pkg/common"
-	"k8s.io/kube-openapi/pkg/handler3"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 )
 
@@ -37,7 +35,7 @@ const (
 // run of a program, so that the list of those of version 3 can be given without
 // building them.
 type documents struct {
-	server *server.GenericAPIServer
+	// list is the answer with all group versions.
 	list   func() ([]byte, error)
 	v2, v3 lazyHandler
 }
@@ -56,21 +54,34 @@ func narrowDefinitions(conf *app.Config) {
 
 // installDocuments serves the documents of the server that has the built-in
 // API, which comes second in the chain.
-func installDocuments(chain *apiserver.APIAggregator, v2 *common.Config, v3 *common.OpenAPIV3Config) error {
+func installDocuments(chain *apiserver.APIAggregator, conf *server.Config) error {
 	builtIn, ok := chain.GenericAPIServer.NextDelegate().(*server.GenericAPIServer)
 	if !ok {
 		return fmt.Errorf("serve OpenAPI: the chain of servers has %T behind the aggregator, expected %T", chain.GenericAPIServer.NextDelegate(), builtIn)
 	}
 	container := builtIn.Handler.GoRestfulContainer
-	d := &documents{server: builtIn}
-	d.list = sync.OnceValues(d.makeList)
-	d.v2.build = func(into *mux.PathRecorderMux) { routes.OpenAPI{Config: v2}.InstallV2(container, into) }
-	d.v3.build = func(into *mux.PathRecorderMux) { routes.OpenAPI{V3Config: v3}.InstallV3(container, into) }
+	d := newDocuments(func() []string {
+		var groups []string
+		for _, service := range container.RegisteredWebServices() {
+			groups = append(groups, strings.TrimPrefix(service.RootPath(), "/"))
+		}
+		return groups
+	})
+	d.v2.build = func(into *mux.PathRecorderMux) { routes.OpenAPI{Config: conf.OpenAPIConfig}.InstallV2(container, into) }
+	d.v3.build = func(into *mux.PathRecorderMux) {
+		routes.OpenAPI{V3Config: conf.OpenAPIV3Config}.InstallV3(container, into)
+	}
 	paths := builtIn.Handler.NonGoRestfulMux
 	paths.Handle(openAPIv2, &d.v2)
 	paths.HandleFunc(openAPIv3, d.serveList)
 	paths.HandlePrefix(openAPIv3+"/", http.HandlerFunc(d.serveGroup))
 	return nil
+}
+
+// newDocuments returns documents for the group versions that there are when the
+// list is asked for first.
+func newDocuments(groups func() []string) *documents {
+	return &documents{list: sync.OnceValues(func() ([]byte, error) { return marshalList(groups()) })}
 }
 
 // serveList answers with the group versions that there are documents for. The
@@ -85,15 +96,21 @@ func (d *documents) serveList(w http.ResponseWriter, _ *http.Request) {
 	w.Write(list)
 }
 
-func (d *documents) makeList() ([]byte, error) {
-	all := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
-	for _, service := range d.server.Handler.GoRestfulContainer.RegisteredWebServices() {
-		group := strings.TrimPrefix(service.RootPath(), "/")
-		all.Paths[group] = handler3.OpenAPIV3DiscoveryGroupVersion{
-			ServerRelativeURL: openAPIv3 + "/" + group + "?hash=" + documentHash(group),
-		}
+// groupList is the list of documents as clients read it.
+type groupList struct {
+	Paths map[string]groupPath `json:"paths"`
+}
+
+type groupPath struct {
+	URL string `json:"serverRelativeURL"`
+}
+
+func marshalList(groups []string) ([]byte, error) {
+	list := groupList{Paths: map[string]groupPath{}}
+	for _, group := range groups {
+		list.Paths[group] = groupPath{URL: openAPIv3 + "/" + group + "?hash=" + documentHash(group)}
 	}
-	return json.Marshal(all)
+	return json.Marshal(list)
 }
 
 // documentHash changes with the program, as the documents do.

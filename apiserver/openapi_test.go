@@ -6,21 +6,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 
-	"github.com/emicklei/go-restful/v3"
-	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
-	"k8s.io/kube-openapi/pkg/handler3"
 )
 
 // testDocuments has the group apps/v1, and counts how often it was built.
 func testDocuments(t *testing.T) (*documents, *int) {
-	container, builds := restful.NewContainer(), new(int)
-	container.Add(new(restful.WebService).Path("/apis/apps/v1"))
-	d := &documents{server: &server.GenericAPIServer{Handler: &server.APIServerHandler{GoRestfulContainer: container}}}
-	d.list = sync.OnceValues(d.makeList)
+	d, builds := newDocuments(func() []string { return []string{"api/v1", "apis/apps/v1"} }), new(int)
 	d.v3.build = func(into *mux.PathRecorderMux) {
 		*builds++
 		into.HandlePrefix(openAPIv3+"/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,7 +30,7 @@ func TestDocumentsAreBuiltWhenAskedFor(t *testing.T) {
 	d, builds := testDocuments(t)
 	answer := httptest.NewRecorder()
 	d.serveList(answer, httptest.NewRequest(http.MethodGet, openAPIv3, nil))
-	var list handler3.OpenAPIV3Discovery
+	var list groupList
 	if err := json.Unmarshal(answer.Body.Bytes(), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -51,21 +44,21 @@ func TestDocumentsAreBuiltWhenAskedFor(t *testing.T) {
 		return answer
 	}
 	for range 2 {
-		if a := get(group.ServerRelativeURL); a.Body.String() != "/openapi/v3/apis/apps/v1" || a.Header().Get("Expires") == "" {
-			t.Errorf("%s answers %q with %v", group.ServerRelativeURL, a.Body, a.Header())
+		if a := get(group.URL); a.Body.String() != "/openapi/v3/apis/apps/v1" || a.Header().Get("Expires") == "" {
+			t.Errorf("%s answers %q with %v", group.URL, a.Body, a.Header())
 		}
 	}
 	if a := get("/openapi/v3/apis/apps/v1"); a.Code != http.StatusOK || a.Header().Get("Expires") != "" {
 		t.Errorf("without a hash: %d with %v", a.Code, a.Header())
 	}
-	if a := get("/openapi/v3/apis/apps/v1?hash=OLD"); a.Code != http.StatusMovedPermanently || a.Header().Get("Location") != group.ServerRelativeURL {
+	if a := get("/openapi/v3/apis/apps/v1?hash=OLD"); a.Code != http.StatusMovedPermanently || a.Header().Get("Location") != group.URL {
 		t.Errorf("with an old hash: %d to %s", a.Code, a.Header().Get("Location"))
 	}
 	if *builds != 1 {
 		t.Errorf("built %d times", *builds)
 	}
 	d.v3.forget()
-	if get(group.ServerRelativeURL); *builds != 2 {
+	if get(group.URL); *builds != 2 {
 		t.Errorf("built %d times after they were forgotten", *builds)
 	}
 }

@@ -127,7 +127,7 @@ func serve(ctx context.Context, conf *app.Config) error {
 	if err != nil {
 		return fmt.Errorf("create api server: %w", err)
 	}
-	if err := installDocuments(chain, generic.OpenAPIConfig, generic.OpenAPIV3Config); err != nil {
+	if err := installDocuments(chain, generic); err != nil {
 		return err
 	}
 	if err := addQuickHooks(chain.GenericAPIServer); err != nil {

@@ -23,7 +23,6 @@ import (
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
-	"k8s.io/utils/clock"
 )
 
 // inProcess keeps objects in the etcd of this process by calling it. Upstream
@@ -50,7 +49,7 @@ func useInProcess(ctx context.Context, conf *app.Config, etcd *Etcd) {
 }
 
 func startCompactor(ctx context.Context, etcd *Etcd, interval time.Duration) etcd3.Compactor {
-	c := etcd3.NewCompactor(etcd.client(), interval, clock.RealClock{}, func() {})
+	c := etcd3.StartCompactorPerEndpoint(etcd.client(), interval)
 	context.AfterFunc(ctx, c.Stop)
 	return c
 }

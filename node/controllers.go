@@ -6,7 +6,7 @@ import (
 	"context"
 
 	"slipway.dev/slipway/controller"
-	"slipway.dev/slipway/controller/leader"
+	"slipway.dev/slipway/internal/leader"
 	"slipway.dev/slipway/kubelet"
 	"slipway.dev/slipway/scheduler"
 )

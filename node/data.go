@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"slipway.dev/slipway/dns"
@@ -82,10 +83,18 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	config, err := m.clientConfig("agent.kubeconfig", "slipway-agent")
+	if err != nil {
+		return nil, err
+	}
+	objects, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of the agent: %w", err)
+	}
 	data, err := agent.Open(agent.Config{
 		NodeName: m.cfg.NodeName, NodeIPs: m.cfg.NodeIPs, ClusterCIDRs: m.cfg.PodCIDRs,
 		HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
-		Paths: m.cfg.agentPaths(group), Client: client, Registry: m.registry, Log: m.log,
+		Paths: m.cfg.agentPaths(group), Client: client, Dynamic: objects, Registry: m.registry, Log: m.log,
 	})
 	if err != nil {
 		return nil, err

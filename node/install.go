@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"slipway.dev/slipway/addresspool"
 	"slipway.dev/slipway/controller"
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/node/token"
@@ -48,6 +49,10 @@ func installCluster(ctx context.Context, client kubernetes.Interface, cfg Config
 		return err
 	}
 	if err := installClasses(ctx, client); err != nil {
+		return err
+	}
+	definitions := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+	if err := applyAt(ctx, client.Discovery().RESTClient(), definitions, addresspool.Definition()); err != nil {
 		return err
 	}
 	if err := installMetrics(ctx, client); err != nil {
@@ -123,6 +128,7 @@ func agentRole() *rbacv1.ClusterRole {
 		rule("networking.k8s.io", []string{"ingresses/status"}, []string{"update", "patch"}),
 		rule("", []string{"nodes"}, []string{"patch"}),
 		rule("", []string{"services/status", "nodes/status"}, []string{"update", "patch"}),
+		rule("slipway.dev", []string{"addresspools"}, read),
 		// Volumes.
 		rule("", []string{"persistentvolumes", "persistentvolumeclaims"}, append(read, write...)),
 		rule("", []string{"persistentvolumeclaims/status"}, []string{"update", "patch"}),

@@ -13,23 +13,32 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
 // newClient returns a client with the rights of a kubeconfig in the certificate
 // directory.
 func (m *member) newClient(kubeconfig, agent string) (kubernetes.Interface, error) {
+	config, err := m.clientConfig(kubeconfig, agent)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s: %w", agent, err)
+	}
+	return client, nil
+}
+
+func (m *member) clientConfig(kubeconfig, agent string) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", m.cfg.data("pki", kubeconfig))
 	if err != nil {
 		return nil, fmt.Errorf("client of %s: %w", agent, err)
 	}
 	config.UserAgent = agent
 	config.QPS, config.Burst = 100, 200
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("client of %s: %w", agent, err)
-	}
-	return client, nil
+	return config, nil
 }
 
 func (m *member) metrics() http.Handler {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"slipway.dev/slipway/addresspool"
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/cni"
 	"slipway.dev/slipway/cni/peers"
@@ -31,6 +32,7 @@ func removeNetwork(cfg Config, opts DownOptions) error {
 			Socket: cfg.cniSocket(), StateDir: cfg.data("cni"), ConfDir: cfg.run("cni", "net.d"), Purge: opts.Purge,
 		}),
 		peers.Clean(),
+		addresspool.Clean(),
 		bpf.Remove(cfg.pinDir()),
 		removeResults(),
 	)

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"slipway.dev/slipway/internal/announced"
 )
 
 // uplinker is the part of *bpf.Datapath that uplinks uses.
@@ -130,7 +132,7 @@ func globalAddrs(link netlink.Link) ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, a := range list {
 		addr, ok := netip.AddrFromSlice(a.IP)
-		if addr = addr.Unmap(); ok && addr.IsGlobalUnicast() {
+		if addr = addr.Unmap(); ok && addr.IsGlobalUnicast() && !announced.Is(a) {
 			out = append(out, addr)
 		}
 	}

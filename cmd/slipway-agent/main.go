@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -103,6 +104,9 @@ func run(ctx context.Context, cfg agent.Config, opts options) error {
 		return fmt.Errorf("find the API server: %w", err)
 	}
 	if cfg.Client, err = kubernetes.NewForConfig(config); err != nil {
+		return fmt.Errorf("make API client: %w", err)
+	}
+	if cfg.Dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return fmt.Errorf("make API client: %w", err)
 	}
 	data, err := agent.Open(cfg)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 
@@ -41,8 +42,9 @@ type Config struct {
 	// HTTPPort and HTTPSPort are where the ingress listens.
 	HTTPPort, HTTPSPort uint16
 	Paths
-	// Client has the rights of the agent.
+	// Client and Dynamic have the rights of the agent.
 	Client   kubernetes.Interface
+	Dynamic  dynamic.Interface
 	Registry prometheus.Registerer
 	Log      *slog.Logger
 }
@@ -74,8 +76,8 @@ func (c Config) Validate() error {
 		return errors.New("agent: no node address given")
 	case len(c.ClusterCIDRs) == 0:
 		return errors.New("agent: no pod range of the cluster given")
-	case c.Client == nil:
-		return errors.New("agent: no API client given")
+	case c.Client == nil || c.Dynamic == nil:
+		return errors.New("agent: no API clients given")
 	}
 	return nil
 }
@@ -97,6 +99,7 @@ type Agent struct {
 	volumes  *csi.Driver
 	ingress  *ingress.Controller
 	peers    *peers.Peers
+	balancer balancer
 	// network is nil until the node has its pod CIDRs.
 	network atomic.Pointer[network]
 }
@@ -144,6 +147,9 @@ func (a *Agent) makeParts() error {
 	})
 	if err != nil {
 		return fmt.Errorf("make routes to nodes: %w", err)
+	}
+	if a.balancer, err = a.newBalancer(); err != nil {
+		return fmt.Errorf("make load-balancer addresses: %w", err)
 	}
 	a.volumes, err = csi.New(csi.Config{
 		NodeName: a.cfg.NodeName, Root: a.cfg.Volumes, KubeletRoot: a.cfg.Kubelet, Version: version.Version,

@@ -23,6 +23,7 @@ func (a *Agent) Parts() []Part {
 		{"proxy", a.proxy.Run},
 		{"pod network", a.runNetwork},
 		{"routes to nodes", a.peers.Run},
+		{"load-balancer addresses", a.balancer.run},
 		{"volumes", a.volumes.Run},
 		{"ingress", a.ingress.Run},
 	}

@@ -29,6 +29,7 @@ func TestRootNodes(t *testing.T) {
 		{"Logs", testLogsOfAllNodes},
 		{"Certificates", testCertificatesOfNodes},
 		{"JoinRefused", testJoinRefused},
+		{"LoadBalancers", testLoadBalancers},
 		{"AgentKilled", testServiceOfNodeKilled},
 		{"NodeLost", testNodeLost},
 		{"UpAfterDown", testNodesAfterDown},
