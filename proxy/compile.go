@@ -29,6 +29,8 @@ type Objects struct {
 type Facts struct {
 	// NodeName is that of the Node object.
 	NodeName string
+	// Zone is the node's label topology.kubernetes.io/zone.
+	Zone string
 	// NodeAddrs are the addresses that NodePorts are served on.
 	NodeAddrs []netip.Addr
 	// PeerAddrs are the addresses of other nodes. Their NodePorts are served
@@ -255,7 +257,7 @@ func (c *compiler) frontend(s *corev1.Service, f bpf.Frontend, from endpoints) {
 
 // backends are the usable endpoints of the frontend's family.
 func (c *compiler) backends(f bpf.Frontend, from endpoints) []bpf.Backend {
-	usable := from.usable(f.Addr.Is4())
+	usable := from.usable(f.Addr.Is4(), c.facts)
 	out := make([]bpf.Backend, 0, len(usable))
 	for _, e := range usable {
 		b := bpf.Backend{Addr: e.addr, Port: e.port}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -19,24 +20,29 @@ type endpoint struct {
 	node        string
 	ready       bool
 	terminating bool
+	// nodes and zones are those that should use this endpoint (KEP-3015,
+	// KEP-2433).
+	nodes, zones []string
 }
 
 type endpoints []endpoint
 
-// local keeps those on the node.
+// local keeps those on the node, which then are used whatever their hints say.
 func (e endpoints) local(node string) endpoints {
 	var out endpoints
 	for _, one := range e {
 		if one.node == node {
+			one.nodes, one.zones = nil, nil
 			out = append(out, one)
 		}
 	}
 	return out
 }
 
-// usable keeps those of a family that are ready; if there is none, those that
-// still serve while they terminate.
-func (e endpoints) usable(v4 bool) endpoints {
+// usable keeps those of a family that are ready, and of these the ones that are
+// meant for the node; if there is none, those that still serve while they
+// terminate.
+func (e endpoints) usable(v4 bool, at Facts) endpoints {
 	var ready, terminating endpoints
 	for _, one := range e {
 		switch {
@@ -48,9 +54,36 @@ func (e endpoints) usable(v4 bool) endpoints {
 		}
 	}
 	if len(ready) > 0 {
-		return ready
+		return ready.near(at)
 	}
 	return terminating
+}
+
+// near follows the hints as kube-proxy does: when all ready endpoints have hints
+// for nodes, and one has a hint for this node, those with such a hint are used;
+// else the same for zones; else all are.
+func (e endpoints) near(at Facts) endpoints {
+	if found := e.hinted(at.NodeName, func(one endpoint) []string { return one.nodes }); found != nil {
+		return found
+	}
+	if found := e.hinted(at.Zone, func(one endpoint) []string { return one.zones }); found != nil {
+		return found
+	}
+	return e
+}
+
+func (e endpoints) hinted(here string, hints func(endpoint) []string) endpoints {
+	var out endpoints
+	for _, one := range e {
+		names := hints(one)
+		if len(names) == 0 {
+			return nil
+		}
+		if slices.Contains(names, here) {
+			out = append(out, one)
+		}
+	}
+	return out
 }
 
 // endpoints collects those of a Service port from all its slices, of both
@@ -122,6 +155,14 @@ func parseEndpoint(family discoveryv1.AddressType, e discoveryv1.Endpoint) (endp
 	// terminating as false.
 	yes := func(b *bool) bool { return b == nil || *b }
 	out.ready = yes(e.Conditions.Ready)
+	if h := e.Hints; h != nil {
+		for _, node := range h.ForNodes {
+			out.nodes = append(out.nodes, node.Name)
+		}
+		for _, zone := range h.ForZones {
+			out.zones = append(out.zones, zone.Name)
+		}
+	}
 	out.terminating = yes(e.Conditions.Serving) && e.Conditions.Terminating != nil && *e.Conditions.Terminating
 	return out, nil
 }

@@ -21,7 +21,7 @@ func (p *Proxy) watchNodes(nodes coreinformers.NodeInformer) error {
 		DeleteFunc: func(any) { p.touch() },
 		UpdateFunc: func(before, now any) {
 			// Most changes are heartbeats.
-			if !slices.Equal(before.(*corev1.Node).Status.Addresses, now.(*corev1.Node).Status.Addresses) {
+			if was, is := before.(*corev1.Node), now.(*corev1.Node); zoneOf(was) != zoneOf(is) || !slices.Equal(was.Status.Addresses, is.Status.Addresses) {
 				p.touch()
 			}
 		},
@@ -31,6 +31,17 @@ func (p *Proxy) watchNodes(nodes coreinformers.NodeInformer) error {
 	}
 	p.synced = append(p.synced, handle.HasSynced)
 	return nil
+}
+
+func zoneOf(node *corev1.Node) string { return node.Labels[corev1.LabelTopologyZone] }
+
+// facts are those of this node with its addresses.
+func (p *Proxy) facts(addrs []netip.Addr) Facts {
+	f := Facts{NodeName: p.cfg.NodeName, NodeAddrs: addrs, PeerAddrs: p.peerAddrs()}
+	if node, err := p.nodes.Get(p.cfg.NodeName); err == nil {
+		f.Zone = zoneOf(node)
+	}
+	return f
 }
 
 // watchPods has the ports at hand that pods ask of this node.

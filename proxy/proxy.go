@@ -226,7 +226,7 @@ func (p *Proxy) write(w *writer, node *uplinks) error {
 		return err
 	}
 	addrs, linkErr := node.reconcile()
-	tables, problems := Compile(Objects{services, slices, pods}, Facts{p.cfg.NodeName, addrs, p.peerAddrs()})
+	tables, problems := Compile(Objects{services, slices, pods}, p.facts(addrs))
 	p.tell(problems)
 	_, err = w.apply(tables)
 	p.serving.Store(&counts{len(w.entries), len(w.ids.used)})
