@@ -77,6 +77,9 @@ func labelControlPlane(ctx context.Context, client kubernetes.Interface, name st
 	return nil
 }
 
+// proxyHealth is where load balancers outside ask kube-proxy, too.
+const proxyHealth = ":10256"
+
 // startAgent starts all parts of the data plane.
 func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 	group, err := host.Unified()
@@ -93,7 +96,7 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 	}
 	data, err := agent.Open(agent.Config{
 		NodeName: m.cfg.NodeName, NodeIPs: m.cfg.NodeIPs, ClusterCIDRs: m.cfg.PodCIDRs,
-		HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
+		ProxyHealth: proxyHealth, HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
 		Paths: m.cfg.agentPaths(group), Client: client, Dynamic: objects, Registry: m.registry, Log: m.log,
 	})
 	if err != nil {

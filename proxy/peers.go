@@ -21,7 +21,7 @@ func (p *Proxy) watchNodes(nodes coreinformers.NodeInformer) error {
 		DeleteFunc: func(any) { p.touch() },
 		UpdateFunc: func(before, now any) {
 			// Most changes are heartbeats.
-			if was, is := before.(*corev1.Node), now.(*corev1.Node); zoneOf(was) != zoneOf(is) || !slices.Equal(was.Status.Addresses, is.Status.Addresses) {
+			if was, is := before.(*corev1.Node), now.(*corev1.Node); zoneOf(was) != zoneOf(is) || takesTraffic(was) != takesTraffic(is) || !slices.Equal(was.Status.Addresses, is.Status.Addresses) {
 				p.touch()
 			}
 		},

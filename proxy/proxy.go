@@ -21,12 +21,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
+
+	"slipway.dev/slipway/proxy/health"
 )
 
 const (
@@ -49,6 +52,9 @@ type Config struct {
 		Datapath
 		uplinker
 	}
+	// HealthAddress is where /healthz and /livez are served; not at all when
+	// it is empty.
+	HealthAddress string
 	// Registry gets the metrics; may be nil.
 	Registry prometheus.Registerer
 	Log      *slog.Logger
@@ -66,6 +72,7 @@ func (c Config) Validate() error {
 type Proxy struct {
 	cfg      Config
 	metrics  *metrics
+	health   *health.Server
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
 	nodes    corelisters.NodeLister
@@ -86,7 +93,7 @@ func New(cfg Config) (*Proxy, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, dirty: make(chan struct{}, 1)}
+	p := &Proxy{cfg: cfg, dirty: make(chan struct{}, 1), health: health.New(cfg.Log)}
 	var err error
 	if p.metrics, err = newMetrics(cfg.Registry, p); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
@@ -113,6 +120,7 @@ func New(cfg Config) (*Proxy, error) {
 }
 
 func (p *Proxy) touch() {
+	p.health.Changed()
 	select {
 	case p.dirty <- struct{}{}:
 	default:
@@ -150,7 +158,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return nil
 	}
 	p.touch()
-	return p.follow(ctx, w, node, changed)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.follow(ctx, w, node, changed) })
+	if p.cfg.HealthAddress != "" {
+		group.Go(func() error { return p.health.Run(ctx, p.cfg.HealthAddress) })
+	}
+	return group.Wait()
 }
 
 // follow writes after each change, and again later when something is left to
@@ -209,6 +222,9 @@ func (p *Proxy) sync(w *writer, node *uplinks) error {
 	begin := time.Now()
 	err := p.write(w, node)
 	p.metrics.observe(time.Since(begin), w, err)
+	if err == nil {
+		p.health.Updated()
+	}
 	return err
 }
 
@@ -226,8 +242,9 @@ func (p *Proxy) write(w *writer, node *uplinks) error {
 		return err
 	}
 	addrs, linkErr := node.reconcile()
-	tables, problems := Compile(Objects{services, slices, pods}, p.facts(addrs))
-	p.tell(problems)
+	objects := Objects{services, slices, pods}
+	tables, problems := Compile(objects, p.facts(addrs))
+	p.tell(append(problems, p.answerHealth(objects)...))
 	_, err = w.apply(tables)
 	p.serving.Store(&counts{len(w.entries), len(w.ids.used)})
 	return errors.Join(linkErr, err)

@@ -51,7 +51,7 @@ type options struct {
 
 func command() *cobra.Command {
 	var opts options
-	cfg := agent.Config{HTTPPort: 80, HTTPSPort: 443, Paths: agent.Paths{
+	cfg := agent.Config{HTTPPort: 80, HTTPSPort: 443, ProxyHealth: ":10256", Paths: agent.Paths{
 		Pins: "/sys/fs/bpf/slipway", Cgroup: "/sys/fs/cgroup", Kubelet: "/var/lib/kubelet",
 		Volumes: "/var/lib/slipway/volumes", CNIState: "/var/lib/slipway/cni",
 		CNISocket: "/run/slipway/cni.sock", CNIConf: "/etc/cni/net.d",
@@ -76,6 +76,7 @@ container runtime looks for CNI plugins.`,
 	flags.StringVar(&opts.metrics, "metrics-address", "127.0.0.1:9964", "address to serve metrics on")
 	flags.Uint16Var(&cfg.HTTPPort, "ingress-http-port", cfg.HTTPPort, "port of the ingress for HTTP")
 	flags.Uint16Var(&cfg.HTTPSPort, "ingress-https-port", cfg.HTTPSPort, "port of the ingress for HTTPS")
+	flags.StringVar(&cfg.ProxyHealth, "healthz-bind-address", cfg.ProxyHealth, "address to serve the health of the service proxy on; empty for none")
 	flags.StringVar(&cfg.Pins, "pin-dir", cfg.Pins, "directory on a BPF file system")
 	flags.StringVar(&cfg.Cgroup, "cgroup", cfg.Cgroup, "cgroup v2 directory that all pods and node processes are below")
 	flags.StringVar(&cfg.Kubelet, "kubelet-dir", cfg.Kubelet, "root directory of the kubelet")

@@ -41,6 +41,8 @@ type Config struct {
 	ClusterCIDRs []netip.Prefix
 	// HTTPPort and HTTPSPort are where the ingress listens.
 	HTTPPort, HTTPSPort uint16
+	// ProxyHealth is where the health of the service proxy is served.
+	ProxyHealth string
 	Paths
 	// Client and Dynamic have the rights of the agent.
 	Client   kubernetes.Interface
@@ -137,7 +139,7 @@ func (a *Agent) makeParts() error {
 	var err error
 	a.proxy, err = proxy.New(proxy.Config{
 		NodeName: a.cfg.NodeName, Informers: a.informers, Pods: a.ownPods.Core().V1().Pods(), Datapath: a.datapath,
-		Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "proxy"),
+		HealthAddress: a.cfg.ProxyHealth, Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "proxy"),
 	})
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)
