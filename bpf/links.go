@@ -5,8 +5,10 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,8 +64,22 @@ func (d *Datapath) AttachPod(ifindex int) error {
 // DetachPod takes the pod program off an interface, which may be gone.
 func (d *Datapath) DetachPod(ifindex int) error { return d.detach(pinName("pod_from", ifindex)) }
 
-// AttachUplink attaches the uplink programs to an interface.
-func (d *Datapath) AttachUplink(ifindex int) error {
+// AttachUplink attaches the uplink programs to an interface. Of the node's
+// addresses there, the first of each family is the source of connections that
+// are passed on to backends of other nodes. It may be called again when they
+// change.
+func (d *Datapath) AttachUplink(ifindex int, addrs []netip.Addr) error {
+	var own uplinkPodAddrs
+	for _, addr := range slices.Backward(addrs) {
+		if addr.Unmap().Is4() {
+			own.V4 = toAddr(addr)
+		} else {
+			own.V6 = toAddr(addr)
+		}
+	}
+	if err := d.maps.Uplinks.Put(uint32(ifindex), own); err != nil {
+		return fmt.Errorf("set addresses of uplink %d: %w", ifindex, err)
+	}
 	if err := d.attachTCX("uplink_in", ifindex, d.uplink.UplinkIn, ebpf.AttachTCXIngress); err != nil {
 		return err
 	}
@@ -72,7 +88,11 @@ func (d *Datapath) AttachUplink(ifindex int) error {
 
 // DetachUplink takes the uplink programs off an interface, which may be gone.
 func (d *Datapath) DetachUplink(ifindex int) error {
-	return errors.Join(d.detach(pinName("uplink_in", ifindex)), d.detach(pinName("uplink_out", ifindex)))
+	err := d.maps.Uplinks.Delete(uint32(ifindex))
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
+	}
+	return errors.Join(err, d.detach(pinName("uplink_in", ifindex)), d.detach(pinName("uplink_out", ifindex)))
 }
 
 // Uplinks returns the interfaces that have uplink programs, gone ones too.

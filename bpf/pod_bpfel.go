@@ -41,12 +41,16 @@ type podBackend struct {
 }
 
 type podCt struct {
-	_       structs.HostLayout
-	Addr    podAddr
-	Port    uint16
-	Action  uint16
-	Ifindex uint32
-	Seen    uint64
+	_        structs.HostLayout
+	Addr     podAddr
+	From     podAddr
+	Port     uint16
+	FromPort uint16
+	Action   uint16
+	Pad      uint16
+	Ifindex  uint32
+	Pad2     uint32
+	Seen     uint64
 }
 
 type podEndpoint struct {
@@ -122,6 +126,7 @@ const (
 	podMapPods       = "pods"
 	podMapReverses   = "reverses"
 	podMapSlots      = "slots"
+	podMapUplinks    = "uplinks"
 	podProgPodFrom   = "pod_from"
 )
 
@@ -183,6 +188,7 @@ type podMapSpecs struct {
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // podVariableSpecs contains global variables before they are loaded into the kernel.
@@ -220,6 +226,7 @@ type podMaps struct {
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Slots      *ebpf.Map `ebpf:"slots"`
+	Uplinks    *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *podMaps) Close() error {
@@ -233,6 +240,7 @@ func (m *podMaps) Close() error {
 		m.Pods,
 		m.Reverses,
 		m.Slots,
+		m.Uplinks,
 	)
 }
 

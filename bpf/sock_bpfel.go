@@ -41,12 +41,16 @@ type sockBackend struct {
 }
 
 type sockCt struct {
-	_       structs.HostLayout
-	Addr    sockAddr
-	Port    uint16
-	Action  uint16
-	Ifindex uint32
-	Seen    uint64
+	_        structs.HostLayout
+	Addr     sockAddr
+	From     sockAddr
+	Port     uint16
+	FromPort uint16
+	Action   uint16
+	Pad      uint16
+	Ifindex  uint32
+	Pad2     uint32
+	Seen     uint64
 }
 
 type sockEndpoint struct {
@@ -122,6 +126,7 @@ const (
 	sockMapPods          = "pods"
 	sockMapReverses      = "reverses"
 	sockMapSlots         = "slots"
+	sockMapUplinks       = "uplinks"
 	sockProgSockConnect4 = "sock_connect4"
 	sockProgSockConnect6 = "sock_connect6"
 	sockProgSockPeer4    = "sock_peer4"
@@ -197,6 +202,7 @@ type sockMapSpecs struct {
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // sockVariableSpecs contains global variables before they are loaded into the kernel.
@@ -234,6 +240,7 @@ type sockMaps struct {
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Slots      *ebpf.Map `ebpf:"slots"`
+	Uplinks    *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *sockMaps) Close() error {
@@ -247,6 +254,7 @@ func (m *sockMaps) Close() error {
 		m.Pods,
 		m.Reverses,
 		m.Slots,
+		m.Uplinks,
 	)
 }
 

@@ -2,8 +2,9 @@
 //go:build ignore
 
 /* Traffic between other hosts and this node, at its uplinks: connections to a
- * NodePort, external or load-balancer address get a backend of this node, and
- * replies get the service address back.
+ * NodePort, external or load-balancer address get a backend, and replies get the
+ * service address back. What goes to a backend of another node has this node's
+ * address as its source, so that the replies come back here.
  */
 
 #include <stddef.h>
@@ -11,6 +12,8 @@
 #include "lib/ct.h"
 #include "lib/deliver.h"
 #include "lib/nat.h"
+#include "lib/route.h"
+#include "lib/snat.h"
 #include "lib/svc.h"
 
 /* Other backends that are tried when a reply could not be told apart from one
@@ -25,6 +28,45 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	if (err)
 		return drop(-err);
 	return deliver_local(skb, addr);
+}
+
+/* Rewrites both ends and sends the packet on. */
+static __always_inline int pass_on(struct __sk_buff *skb, const struct packet *p, const struct ct *ct,
+				   const struct bpf_fib_lookup *way)
+{
+	int err = route_hop(skb, p);
+
+	if (!err)
+		err = nat_rewrite(skb, p, NAT_DST, &ct->addr, ct->port);
+	if (!err)
+		err = nat_rewrite(skb, p, NAT_SRC, &ct->from, ct->from_port);
+	return err ? drop(-err) : route_send(skb, way);
+}
+
+/* Opens a connection to a backend of another node. */
+static __always_inline int open_remote(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
+{
+	struct bpf_fib_lookup way;
+	const struct pod_addrs *own;
+	struct ct request;
+	struct addr from;
+	__u32 out;
+	int err = route_lookup(skb, p, &backend->addr, &way);
+
+	if (err)
+		return drop(-err);
+	out = way.ifindex;
+	own = bpf_map_lookup_elem(&uplinks, &out);
+	if (!own)
+		return drop(DROP_REMOTE_BACKEND);
+	from = own->v4;
+	barrier_var(own); /* or the offset is computed, which the verifier cannot follow */
+	if (p->v6)
+		from = own->v6;
+	if (!from.w[3])
+		return drop(DROP_REMOTE_BACKEND);
+	err = snat_create(&p->tuple, backend, &from, &request);
+	return err ? drop(-err) : pass_on(skb, p, &request, &way);
 }
 
 static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
@@ -46,16 +88,24 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 			return VERDICT_NEXT;
 		if (result == SVC_EMPTY)
 			break;
-		if (!backend.flags) {
-			reason = DROP_REMOTE_BACKEND;
-			continue;
-		}
+		if (!backend.flags)
+			return open_remote(skb, p, &backend);
 		result = ct_create(&p->tuple, &backend, skb->ifindex);
 		if (!result)
 			return forward(skb, p, &backend.addr, backend.port);
 		reason = -result;
 	}
 	return drop(reason);
+}
+
+/* A packet of a connection with a backend of another node, either way. */
+static __always_inline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
+{
+	struct bpf_fib_lookup way;
+	struct ct ct = *known;
+	int err = route_lookup(skb, p, &ct.addr, &way);
+
+	return err ? drop(-err) : pass_on(skb, p, &ct, &way);
 }
 
 SEC("tc")
@@ -73,6 +123,8 @@ int uplink_in(struct __sk_buff *skb)
 
 		return forward(skb, &p, &addr, known->port);
 	}
+	if (known && known->action == CT_BOTH)
+		return follow(skb, &p, known);
 	return open(skb, &p);
 }
 

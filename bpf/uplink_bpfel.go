@@ -41,12 +41,16 @@ type uplinkBackend struct {
 }
 
 type uplinkCt struct {
-	_       structs.HostLayout
-	Addr    uplinkAddr
-	Port    uint16
-	Action  uint16
-	Ifindex uint32
-	Seen    uint64
+	_        structs.HostLayout
+	Addr     uplinkAddr
+	From     uplinkAddr
+	Port     uint16
+	FromPort uint16
+	Action   uint16
+	Pad      uint16
+	Ifindex  uint32
+	Pad2     uint32
+	Seen     uint64
 }
 
 type uplinkEndpoint struct {
@@ -122,6 +126,7 @@ const (
 	uplinkMapPods       = "pods"
 	uplinkMapReverses   = "reverses"
 	uplinkMapSlots      = "slots"
+	uplinkMapUplinks    = "uplinks"
 	uplinkProgUplinkIn  = "uplink_in"
 	uplinkProgUplinkOut = "uplink_out"
 )
@@ -185,6 +190,7 @@ type uplinkMapSpecs struct {
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // uplinkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -222,6 +228,7 @@ type uplinkMaps struct {
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Slots      *ebpf.Map `ebpf:"slots"`
+	Uplinks    *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *uplinkMaps) Close() error {
@@ -235,6 +242,7 @@ func (m *uplinkMaps) Close() error {
 		m.Pods,
 		m.Reverses,
 		m.Slots,
+		m.Uplinks,
 	)
 }
 

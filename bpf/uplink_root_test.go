@@ -62,7 +62,7 @@ func newLab(t *testing.T) *lab {
 	pins := bpffs(t)
 	within(t, l.node, func() error {
 		l.datapath = openDatapath(t, pins)
-		if err := l.datapath.AttachUplink(l.uplink.near); err != nil {
+		if err := l.datapath.AttachUplink(l.uplink.near, []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].node), netip.MustParseAddr(labAddrs["IPv6"].node)}); err != nil {
 			return err
 		}
 		if err := l.datapath.AttachPod(l.podWire.near); err != nil {
@@ -238,7 +238,7 @@ func TestRootUplinkCountsDrops(t *testing.T) {
 		backends []bpf.Backend
 	}{
 		{"no_endpoint", nil},
-		{"remote_backend", []bpf.Backend{{Addr: netip.MustParseAddr("10.244.9.9"), Port: 80}}},
+		{"fib", []bpf.Backend{{Addr: netip.MustParseAddr("10.244.9.9"), Port: 80}}},
 	} {
 		t.Run(tt.reason, func(t *testing.T) {
 			service := netip.AddrPortFrom(node, uint16(30100+i))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -46,9 +47,9 @@ func (m *machine) has(k bpf.Frontend) bool {
 	return ok
 }
 
-func (m *machine) AttachUplink(int) error  { return errors.New("no such hook") }
-func (m *machine) DetachUplink(int) error  { return nil }
-func (m *machine) Uplinks() ([]int, error) { return nil, nil }
+func (m *machine) AttachUplink(int, []netip.Addr) error { return errors.New("no such hook") }
+func (m *machine) DetachUplink(int) error               { return nil }
+func (m *machine) Uplinks() ([]int, error)              { return nil, nil }
 
 // TestRunFollowsServices runs a Proxy on a fake API, on a machine where no
 // uplink takes a program: Services are served all the same.

@@ -19,7 +19,7 @@ import (
 
 // uplinker is the part of *bpf.Datapath that uplinks uses.
 type uplinker interface {
-	AttachUplink(ifindex int) error
+	AttachUplink(ifindex int, addrs []netip.Addr) error
 	DetachUplink(ifindex int) error
 	Uplinks() ([]int, error)
 }
@@ -30,7 +30,8 @@ type uplinker interface {
 type uplinks struct {
 	datapath uplinker
 	log      *slog.Logger
-	attached map[int]bool
+	// attached are the interfaces that have programs, with their addresses.
+	attached map[int][]netip.Addr
 }
 
 // watch returns a channel that gets a note whenever an address or interface
@@ -68,54 +69,55 @@ func (u *uplinks) watch(ctx context.Context) (<-chan struct{}, error) {
 // also beside an error: one interface that refuses a program does not hold up
 // the rest.
 func (u *uplinks) reconcile() ([]netip.Addr, error) {
-	found, addrs, err := nodeLinks()
+	found, err := nodeLinks()
 	if err != nil {
-		return addrs, err
+		return nil, err
 	}
-	attached := make(map[int]bool, len(found))
+	attached := make(map[int][]netip.Addr, len(found))
+	var addrs []netip.Addr
 	var errs []error
-	for _, index := range found {
-		if attached[index] = true; u.attached[index] {
-			continue
+	for index, own := range found {
+		addrs = append(addrs, own...)
+		if before, ok := u.attached[index]; !ok || !slices.Equal(before, own) {
+			if err := u.datapath.AttachUplink(index, own); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
-		if err := u.datapath.AttachUplink(index); err != nil {
-			attached[index] = false
-			errs = append(errs, err)
-		}
+		attached[index] = own
 	}
 	u.attached = attached
 	known, err := u.datapath.Uplinks()
 	errs = append(errs, err)
 	for _, index := range known {
-		if !slices.Contains(found, index) {
+		if _, ok := found[index]; !ok {
 			errs = append(errs, u.datapath.DetachUplink(index))
 		}
 	}
-	return addrs, errors.Join(errs...)
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), errors.Join(errs...)
 }
 
-// nodeLinks lists the uplinks and their addresses, both in order.
-func nodeLinks() ([]int, []netip.Addr, error) {
+// nodeLinks returns the uplinks with their addresses, in the kernel's order.
+func nodeLinks() (map[int][]netip.Addr, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
-		return nil, nil, fmt.Errorf("list interfaces: %w", err)
+		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	var found []int
-	var addrs []netip.Addr
+	found := map[int][]netip.Addr{}
 	for _, link := range links {
 		if !mayBeUplink(link.Attrs()) {
 			continue
 		}
 		own, err := globalAddrs(link)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if len(own) > 0 {
-			found, addrs = append(found, link.Attrs().Index), append(addrs, own...)
+			found[link.Attrs().Index] = own
 		}
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	return found, slices.Compact(addrs), nil
+	return found, nil
 }
 
 // mayBeUplink leaves out loopback and the devices of the pod network.

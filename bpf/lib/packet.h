@@ -72,6 +72,9 @@ static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p
 		return -DROP_INVALID;
 	__builtin_memcpy(&p->tuple.src, &ip.saddr, sizeof(struct addr));
 	__builtin_memcpy(&p->tuple.dst, &ip.daddr, sizeof(struct addr));
+	/* On the wire these are nobody's; in the tables they are IPv4. */
+	if (addr_is_v4(&p->tuple.src) || addr_is_v4(&p->tuple.dst))
+		return -DROP_INVALID;
 	p->v6 = true;
 	next = ip.nexthdr;
 	for (int i = 0; i < IPV6_MAX_EXTENSIONS; i++) {

@@ -98,6 +98,7 @@ _Static_assert(sizeof(struct tuple) == 40, "tuple");
 enum ct_action {
 	CT_DNAT = 1, /* rewrite the destination to addr, port */
 	CT_SNAT = 2, /* rewrite the source to addr, port */
+	CT_BOTH = 3, /* rewrite the destination to addr, port and the source to from, from_port */
 };
 
 /* What to do with packets of a tuple. A translated connection has two entries,
@@ -105,12 +106,16 @@ enum ct_action {
  */
 struct ct {
 	struct addr addr;
+	struct addr from;
 	__be16 port;
+	__be16 from_port;
 	__u16 action;
+	__u16 pad;
 	__u32 ifindex; /* CT_SNAT: the uplink that the client is behind */
+	__u32 pad2;
 	__u64 seen; /* when it was last used, ns since boot; set once a second */
 };
-_Static_assert(sizeof(struct ct) == 32, "ct");
+_Static_assert(sizeof(struct ct) == 56, "ct");
 
 struct mac {
 	__u8 b[6];
@@ -124,7 +129,9 @@ struct endpoint {
 };
 _Static_assert(sizeof(struct endpoint) == 16, "endpoint");
 
-/* The addresses that may be used behind a pod interface, by its index. */
+/* The addresses that may be used behind a pod interface, or that this node has
+ * on an uplink, by the index of the interface; zero where there is none.
+ */
 struct pod_addrs {
 	struct addr v4;
 	struct addr v6;
@@ -141,5 +148,6 @@ enum drop_reason {
 	DROP_CT_FULL = 5,
 	DROP_REWRITE = 6,
 	DROP_FIB = 7,
-	DROP_MAX = 8,
+	DROP_SNAT_PORTS = 8,
+	DROP_MAX = 9,
 };

@@ -60,10 +60,16 @@ func onThread(t testing.TB, fn func() error) {
 		// Never unlocked: the runtime discards the thread, and with it
 		// whatever namespace it was moved to.
 		runtime.LockOSThread()
+		// Also when fn ends the goroutine, as t.Fatal does.
+		defer close(done)
 		done <- fn()
 	}()
-	if err := <-done; err != nil {
+	err, ended := <-done
+	if err != nil {
 		t.Fatal(err)
+	}
+	if !ended {
+		t.FailNow()
 	}
 }
 
