@@ -112,8 +112,10 @@ func restoreHost(cfg Config) error {
 }
 
 // Where kubelets keep the logs of pods, links to them, and the socket for
-// device plugins, whatever their root directory is.
+// device plugins, whatever their root directory is; and where container runtimes
+// keep what CNI plugins have answered.
 const (
+	cniResults    = "/var/lib/cni/results"
 	devicePlugins = "/var/lib/kubelet/device-plugins"
 	podLogs       = "/var/log/pods"
 	containerLogs = "/var/log/containers"

@@ -150,7 +150,7 @@ func prepareHost(cfg Config) error {
 		return err
 	}
 	// These are made by upstream components at fixed places.
-	for _, dir := range []string{"/var/lib/kubelet", podLogs, containerLogs, "/var/lib/cni"} {
+	for _, dir := range []string{"/var/lib/kubelet", devicePlugins, podLogs, containerLogs, "/var/lib/cni", cniResults} {
 		if err := journal.NoteDir(dir); err != nil {
 			return err
 		}

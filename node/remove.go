@@ -41,7 +41,7 @@ func removeNetwork(cfg Config, opts DownOptions) error {
 // removeResults removes what the runtime remembers of our attachments. On a
 // machine with other networks its directory stays.
 func removeResults() error {
-	names, err := filepath.Glob("/var/lib/cni/results/" + cni.NetworkName + "-*")
+	names, err := filepath.Glob(filepath.Join(cniResults, cni.NetworkName+"-*"))
 	if err != nil {
 		return err
 	}

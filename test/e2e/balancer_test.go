@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -93,7 +94,7 @@ func (c *cluster) wantAnnounced(t *testing.T, timeout time.Duration, nodes []str
 	within(t, timeout, func() error {
 		var have []netip.Addr
 		for i, node := range nodes {
-			pid := 1
+			pid := os.Getpid()
 			if i > 0 {
 				pid = c.localNode(t, node).PID
 			}

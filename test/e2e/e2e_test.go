@@ -62,7 +62,7 @@ func TestRootCluster(t *testing.T) {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{slipway: binary(t)}
-	keepForeignLogs(t)
+	keepForeign(t)
 	c.before = snapshot(t)
 	c.app = buildApp(t)
 	serving := false
@@ -87,12 +87,13 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// keepForeignLogs makes the directories for logs before the cluster does, and
-// puts a file of another program beside its links; all of that must be there
-// in the end. A kubelet removes every unknown entry of /var/log/pods itself.
-func keepForeignLogs(t *testing.T) {
+// keepForeign makes the directories that the cluster shares with others before it
+// does, and puts a file of another program beside its links to logs; all of that
+// must be there in the end, and nothing else. A kubelet removes every unknown
+// entry of /var/log/pods itself.
+func keepForeign(t *testing.T) {
 	t.Helper()
-	for _, dir := range []string{"/var/log/pods", "/var/log/containers"} {
+	for _, dir := range []string{"/var/log/pods", "/var/log/containers", "/var/lib/kubelet", "/var/lib/cni"} {
 		if exists(dir) {
 			continue
 		}

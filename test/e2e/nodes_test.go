@@ -50,7 +50,7 @@ func TestRootNodes(t *testing.T) {
 func newNodes(t *testing.T, count int) *cluster {
 	t.Helper()
 	c := &cluster{slipway: binary(t), flags: []string{fmt.Sprintf("--nodes=%d", count)}}
-	keepForeignLogs(t)
+	keepForeign(t)
 	c.before = snapshot(t)
 	c.app = buildApp(t)
 	t.Cleanup(func() {

@@ -61,6 +61,8 @@ func binary(t testing.TB) slipway {
 	if _, err := os.Stat(filepath.Join(dataDir, "etcd")); err == nil {
 		t.Skipf("there are data of a cluster in %s: remove them with `slipway down --purge` to run this test", dataDir)
 	}
+	// A purge takes these, also when they were there before and empty.
+	_, _ = os.Remove(dataDir), os.Remove(filepath.Dir(kubeconfig))
 	return slipway{path: path, env: environment(t)}
 }
 
