@@ -27,6 +27,7 @@ func TestRootCluster(t *testing.T) {
 		{"UpTwice", testUpTwice},
 		{"Kubectl", testKubectl},
 		{"OlderKubectl", testOlderKubectl},
+		{"Features", testFeatures},
 		{"Services", testServices},
 		{"PodNetwork", testPodNetwork},
 		{"Volumes", testVolumes},
