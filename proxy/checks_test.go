@@ -5,16 +5,14 @@ package proxy
 import (
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"slipway.dev/slipway/proxy/health"
 )
 
-func TestHealthChecks(t *testing.T) {
+func TestHealthCheck(t *testing.T) {
 	local := func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, 32000
 		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
@@ -26,25 +24,24 @@ func TestHealthChecks(t *testing.T) {
 		slice(v4, up("10.0.0.1", "n1")),
 		slice(v6, up("fd00::1", "n1")),
 	}
-	web := types.NamespacedName{Namespace: "a", Name: "web"}
 	for name, tt := range map[string]struct {
 		change func(*corev1.Service)
 		slices []*discoveryv1.EndpointSlice
-		want   map[types.NamespacedName]health.Check
+		want   health.Check
+		none   bool
 	}{
-		"policy Local":   {local, eps, map[types.NamespacedName]health.Check{web: {Port: 32000, Local: 2}}},
-		"no endpoints":   {local, nil, map[types.NamespacedName]health.Check{web: {Port: 32000}}},
-		"policy Cluster": {func(s *corev1.Service) { local(s); s.Spec.ExternalTrafficPolicy = "Cluster" }, eps, map[types.NamespacedName]health.Check{}},
-		"NodePort":       {func(s *corev1.Service) { local(s); s.Spec.Type = corev1.ServiceTypeNodePort }, eps, map[types.NamespacedName]health.Check{}},
+		"policy Local":   {local, eps, health.Check{Port: 32000, Local: 2}, false},
+		"no endpoints":   {local, nil, health.Check{Port: 32000}, false},
+		"policy Cluster": {func(s *corev1.Service) { local(s); s.Spec.ExternalTrafficPolicy = "Cluster" }, eps, health.Check{}, true},
+		"NodePort":       {func(s *corev1.Service) { local(s); s.Spec.Type = corev1.ServiceTypeNodePort }, eps, health.Check{}, true},
 		"of another proxy": {func(s *corev1.Service) {
 			local(s)
 			s.Labels = map[string]string{serviceProxyName: "other"}
-		}, eps, map[types.NamespacedName]health.Check{}},
+		}, eps, health.Check{}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			have := HealthChecks(Objects{Services: []*corev1.Service{service(tt.change)}, Slices: tt.slices}, "n1")
-			if diff := cmp.Diff(tt.want, have); diff != "" {
-				t.Errorf("-want +have:\n%s", diff)
+			if have, asked := HealthCheck(service(tt.change), tt.slices, "n1"); have != tt.want || asked == tt.none {
+				t.Errorf("got %+v, %v; expected %+v, %v", have, asked, tt.want, !tt.none)
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"slipway.dev/slipway/bpf"
 )
@@ -67,23 +68,24 @@ func (p Problem) Error() string { return p.Object + ": " + p.Message }
 // is compiled. Endpoints are chosen as KEP-1669 says: the ready ones, and if
 // there is none those that still serve while they terminate.
 func Compile(objects Objects, facts Facts) (Tables, []Problem) {
-	c := &compiler{facts: facts, slices: map[string][]*discoveryv1.EndpointSlice{}, tables: Tables{}, owners: map[bpf.Frontend]string{}}
+	slices := map[string][]*discoveryv1.EndpointSlice{}
 	for _, slice := range objects.Slices {
-		key := slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
-		c.slices[key] = append(c.slices[key], slice)
+		key := serviceOf(slice)
+		slices[key] = append(slices[key], slice)
 	}
-	// The oldest Service wins a frontend that several claim.
-	services := slices.Clone(objects.Services)
-	slices.SortFunc(services, func(a, b *corev1.Service) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(objectName(a), objectName(b)))
-	})
-	for _, service := range services {
-		if served(service) {
-			c.service(service)
-		}
+	all := newMerger()
+	for _, service := range objects.Services {
+		all.set(compileService(service, slices[objectName(service)], facts))
 	}
-	c.hostPorts(objects.Pods)
-	return c.tables, c.problems
+	for _, pod := range objects.Pods {
+		all.set(compilePod(pod, facts))
+	}
+	return all.tables, all.problems()
+}
+
+// serviceOf is NAMESPACE/NAME of the Service that a slice belongs to.
+func serviceOf(slice *discoveryv1.EndpointSlice) string {
+	return slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
 }
 
 // served tells whether a Service is ours to translate.
@@ -95,35 +97,45 @@ func served(s *corev1.Service) bool {
 
 func objectName(s *corev1.Service) string { return s.Namespace + "/" + s.Name }
 
+// compiler makes the claims of one object.
 type compiler struct {
-	facts    Facts
-	slices   map[string][]*discoveryv1.EndpointSlice
-	tables   Tables
-	owners   map[bpf.Frontend]string
-	problems []Problem
+	facts  Facts
+	claims *claims
+	// seen are the frontends in the claims.
+	seen map[bpf.Frontend]bool
 }
 
-func (c *compiler) problem(s *corev1.Service, format string, args ...any) {
-	c.problems = append(c.problems, Problem{"Service " + objectName(s), fmt.Sprintf(format, args...)})
+func newCompiler(object string, created metav1.Time, facts Facts) *compiler {
+	return &compiler{facts, &claims{object: object, created: created.Time}, map[bpf.Frontend]bool{}}
 }
 
-func (c *compiler) service(s *corev1.Service) {
+// compileService makes the frontends of one Service. slices are all of it.
+func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, facts Facts) *claims {
+	c := newCompiler("Service "+objectName(s), s.CreationTimestamp, facts)
+	if !served(s) {
+		return c.claims
+	}
 	for i, port := range s.Spec.Ports {
 		protocol, ok := protocolOf(port.Protocol)
 		if !ok {
-			c.problem(s, "spec.ports[%d].protocol %s: only TCP and UDP are served", i, port.Protocol)
+			c.problem("spec.ports[%d].protocol %s: only TCP and UDP are served", i, port.Protocol)
 			continue
 		}
 		if port.Port < 1 || port.Port > 65535 {
-			c.problem(s, "spec.ports[%d].port %d: expected 1 to 65535", i, port.Port)
+			c.problem("spec.ports[%d].port %d: expected 1 to 65535", i, port.Port)
 			continue
 		}
 		if port.NodePort < 0 || port.NodePort > 65535 {
-			c.problem(s, "spec.ports[%d].nodePort %d: expected 1 to 65535", i, port.NodePort)
+			c.problem("spec.ports[%d].nodePort %d: expected 1 to 65535", i, port.NodePort)
 			port.NodePort = 0
 		}
-		c.port(s, port, protocol)
+		c.port(s, port, protocol, c.endpoints(slices, port))
 	}
+	return c.claims
+}
+
+func (c *compiler) problem(format string, args ...any) {
+	c.claims.problems = append(c.claims.problems, Problem{c.claims.object, fmt.Sprintf(format, args...)})
 }
 
 // affinity is the time that a client keeps its backend after its last
@@ -149,19 +161,21 @@ func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
 }
 
 // port makes all frontends of one port of a Service.
-func (c *compiler) port(s *corev1.Service, port corev1.ServicePort, protocol bpf.Protocol) {
-	all := c.endpoints(s, port)
+func (c *compiler) port(s *corev1.Service, port corev1.ServicePort, protocol bpf.Protocol, found endpoints) {
+	all := &pool{from: found, facts: c.facts}
 	inside, outside := all, all
+	local := &pool{from: found.local(c.facts.NodeName), facts: c.facts}
 	if s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal {
-		inside = all.local(c.facts.NodeName)
+		inside = local
 	}
 	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		outside = all.local(c.facts.NodeName)
+		outside = local
 	}
-	add := func(addr netip.Addr, number int32, scope bpf.Scope, from endpoints) {
-		c.frontend(s, bpf.Frontend{Addr: addr, Port: uint16(number), Protocol: protocol, Scope: scope}, from)
+	keep := affinity(s)
+	add := func(addr netip.Addr, number int32, scope bpf.Scope, from *pool) {
+		c.claim(bpf.Frontend{Addr: addr, Port: uint16(number), Protocol: protocol, Scope: scope}, Target{from.backends(addr.Is4()), keep})
 	}
-	for _, addr := range c.addresses(s, "spec.clusterIPs", clusterIPs(s)) {
+	for _, addr := range c.addresses("spec.clusterIPs", clusterIPs(s)) {
 		add(addr, port.Port, bpf.ScopeCluster, inside)
 	}
 	// Pods and the node itself reach the other addresses with policy Cluster.
@@ -211,7 +225,7 @@ func hasFamily(s *corev1.Service, addr netip.Addr) bool {
 // externalAddresses are those that are neither cluster nor node addresses,
 // each once.
 func (c *compiler) externalAddresses(s *corev1.Service) []netip.Addr {
-	out := c.addresses(s, "spec.externalIPs", s.Spec.ExternalIPs)
+	out := c.addresses("spec.externalIPs", s.Spec.ExternalIPs)
 	// An entry that is not for us keeps its place, so that a field is named
 	// as it is in the object.
 	vips := make([]string, len(s.Status.LoadBalancer.Ingress))
@@ -221,16 +235,16 @@ func (c *compiler) externalAddresses(s *corev1.Service) []netip.Addr {
 		}
 	}
 	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
-		c.problem(s, "spec.loadBalancerSourceRanges: not supported yet, so the load-balancer addresses are not served")
+		c.problem("spec.loadBalancerSourceRanges: not supported yet, so the load-balancer addresses are not served")
 		vips = nil
 	}
-	out = append(out, c.addresses(s, "status.loadBalancer.ingress", vips)...)
+	out = append(out, c.addresses("status.loadBalancer.ingress", vips)...)
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
 }
 
 // addresses parses those of a field; empty ones are left out.
-func (c *compiler) addresses(s *corev1.Service, field string, texts []string) []netip.Addr {
+func (c *compiler) addresses(field string, texts []string) []netip.Addr {
 	var out []netip.Addr
 	for i, text := range texts {
 		if text == "" {
@@ -238,7 +252,7 @@ func (c *compiler) addresses(s *corev1.Service, field string, texts []string) []
 		}
 		addr, err := netip.ParseAddr(text)
 		if err != nil || addr.IsUnspecified() || addr.Zone() != "" {
-			c.problem(s, "%s[%d] %q: expected an IP address", field, i, text)
+			c.problem("%s[%d] %q: expected an IP address", field, i, text)
 			continue
 		}
 		out = append(out, addr.Unmap())
@@ -246,25 +260,37 @@ func (c *compiler) addresses(s *corev1.Service, field string, texts []string) []
 	return out
 }
 
-func (c *compiler) frontend(s *corev1.Service, f bpf.Frontend, from endpoints) {
-	if owner, taken := c.owners[f]; taken {
-		c.problem(s, "%s port %d/%s: belongs to %s already", f.Addr, f.Port, f.Protocol, owner)
+// claim enters a frontend. An object that has it already keeps the first.
+func (c *compiler) claim(f bpf.Frontend, target Target) {
+	if c.seen[f] {
+		c.problem("%s", taken(f, c.claims.object))
 		return
 	}
-	c.owners[f] = "Service " + objectName(s)
-	c.tables[f] = Target{Backends: c.backends(f, from), Affinity: affinity(s)}
+	c.seen[f] = true
+	c.claims.wanted = append(c.claims.wanted, wanted{f, target})
 }
 
-// backends are the usable endpoints of the frontend's family.
-func (c *compiler) backends(f bpf.Frontend, from endpoints) []bpf.Backend {
-	usable := from.usable(f.Addr.Is4(), c.facts)
+// pool is where the backends of some frontends come from.
+type pool struct {
+	from  endpoints
+	facts Facts
+	// made are the backends by family, which all frontends share.
+	made map[bool][]bpf.Backend
+}
+
+// backends are the usable endpoints of a family.
+func (p *pool) backends(v4 bool) []bpf.Backend {
+	if out, ok := p.made[v4]; ok {
+		return out
+	}
+	usable := p.from.usable(v4, p.facts)
 	out := make([]bpf.Backend, 0, len(usable))
 	for _, e := range usable {
 		b := bpf.Backend{Addr: e.addr, Port: e.port}
 		switch {
-		case slices.Contains(c.facts.NodeAddrs, e.addr):
+		case slices.Contains(p.facts.NodeAddrs, e.addr):
 			b.Flags = bpf.BackendLocalHost
-		case e.node == c.facts.NodeName:
+		case e.node == p.facts.NodeName:
 			b.Flags = bpf.BackendLocalPod
 		}
 		out = append(out, b)
@@ -272,5 +298,9 @@ func (c *compiler) backends(f bpf.Frontend, from endpoints) []bpf.Backend {
 	slices.SortFunc(out, func(a, b bpf.Backend) int {
 		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Flags, b.Flags))
 	})
-	return slices.Compact(out)
+	if p.made == nil {
+		p.made = map[bool][]bpf.Backend{}
+	}
+	p.made[v4] = slices.Compact(out)
+	return p.made[v4]
 }

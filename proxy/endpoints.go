@@ -87,10 +87,10 @@ func (e endpoints) hinted(here string, hints func(endpoint) []string) endpoints 
 }
 
 // endpoints collects those of a Service port from all its slices, of both
-// families, that are ready or terminating.
-func (c *compiler) endpoints(s *corev1.Service, port corev1.ServicePort) endpoints {
+// families.
+func (c *compiler) endpoints(slices []*discoveryv1.EndpointSlice, port corev1.ServicePort) endpoints {
 	var out endpoints
-	for _, slice := range c.slices[objectName(s)] {
+	for _, slice := range slices {
 		number, ok := c.targetPort(slice, port)
 		if !ok {
 			continue
@@ -98,7 +98,7 @@ func (c *compiler) endpoints(s *corev1.Service, port corev1.ServicePort) endpoin
 		for i, e := range slice.Endpoints {
 			one, err := parseEndpoint(slice.AddressType, e)
 			if err != nil {
-				c.problems = append(c.problems, Problem{
+				c.claims.problems = append(c.claims.problems, Problem{
 					"EndpointSlice " + slice.Namespace + "/" + slice.Name, fmt.Sprintf("endpoints[%d].addresses[0] %v", i, err),
 				})
 				continue
@@ -125,7 +125,7 @@ func (c *compiler) targetPort(slice *discoveryv1.EndpointSlice, port corev1.Serv
 			continue
 		}
 		if *p.Port < 1 || *p.Port > 65535 {
-			c.problems = append(c.problems, Problem{
+			c.claims.problems = append(c.claims.problems, Problem{
 				"EndpointSlice " + slice.Namespace + "/" + slice.Name,
 				fmt.Sprintf("ports[%d].port %d: expected 1 to 65535", i, *p.Port),
 			})

@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,25 +12,25 @@ import (
 	"slipway.dev/slipway/bpf"
 )
 
-// hostPorts makes the frontends of pods that ask for ports of the node. A
+// compilePod makes the frontends of a pod that asks for ports of the node. A
 // Service that has such a port already keeps it, and so does the older pod.
-func (c *compiler) hostPorts(pods []*corev1.Pod) {
-	ordered := slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name))
-	})
-	for _, pod := range ordered {
-		if pod.Spec.HostNetwork || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-			continue
-		}
-		for _, container := range slices.Concat(sidecars(pod), pod.Spec.Containers) {
-			for _, port := range container.Ports {
-				if port.HostPort != 0 {
-					c.hostPort(pod, port)
-				}
+func compilePod(pod *corev1.Pod, facts Facts) *claims {
+	c := newCompiler("Pod "+podName(pod), pod.CreationTimestamp, facts)
+	c.claims.pod = true
+	if pod.Spec.HostNetwork || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return c.claims
+	}
+	for _, container := range slices.Concat(sidecars(pod), pod.Spec.Containers) {
+		for _, port := range container.Ports {
+			if port.HostPort != 0 {
+				c.hostPort(pod, port)
 			}
 		}
 	}
+	return c.claims
 }
+
+func podName(pod *corev1.Pod) string { return pod.Namespace + "/" + pod.Name }
 
 // sidecars are the init containers that run as long as the pod (KEP-753).
 func sidecars(pod *corev1.Pod) []corev1.Container {
@@ -43,12 +42,12 @@ func sidecars(pod *corev1.Pod) []corev1.Container {
 func (c *compiler) hostPort(pod *corev1.Pod, port corev1.ContainerPort) {
 	protocol, ok := protocolOf(port.Protocol)
 	if !ok {
-		c.podProblem(pod, "hostPort %d protocol %s: only TCP and UDP are served", port.HostPort, port.Protocol)
+		c.problem("hostPort %d protocol %s: only TCP and UDP are served", port.HostPort, port.Protocol)
 		return
 	}
 	on, err := c.hostAddrs(port.HostIP)
 	if err != nil {
-		c.podProblem(pod, "hostPort %d: %v", port.HostPort, err)
+		c.problem("hostPort %d: %v", port.HostPort, err)
 		return
 	}
 	for _, in := range pod.Status.PodIPs {
@@ -59,25 +58,12 @@ func (c *compiler) hostPort(pod *corev1.Pod, port corev1.ContainerPort) {
 		target := Target{Backends: []bpf.Backend{{Addr: ip.Unmap(), Port: uint16(port.ContainerPort), Flags: bpf.BackendLocalPod}}}
 		for _, addr := range on {
 			if addr.Is4() == ip.Is4() {
-				c.claim(pod, bpf.Frontend{Addr: addr, Port: uint16(port.HostPort), Protocol: protocol}, target)
+				c.claim(bpf.Frontend{Addr: addr, Port: uint16(port.HostPort), Protocol: protocol, Scope: bpf.ScopeCluster}, target)
+				if !addr.IsLoopback() {
+					c.claim(bpf.Frontend{Addr: addr, Port: uint16(port.HostPort), Protocol: protocol, Scope: bpf.ScopeExternal}, target)
+				}
 			}
 		}
-	}
-}
-
-// claim gives a pod a frontend for clients of each scope.
-func (c *compiler) claim(pod *corev1.Pod, f bpf.Frontend, target Target) {
-	scopes := []bpf.Scope{bpf.ScopeCluster, bpf.ScopeExternal}
-	if f.Addr.IsLoopback() {
-		scopes = scopes[:1]
-	}
-	for _, f.Scope = range scopes {
-		if owner, taken := c.owners[f]; taken {
-			c.podProblem(pod, "hostPort %d/%s on %s: belongs to %s already", f.Port, f.Protocol, f.Addr, owner)
-			return
-		}
-		c.owners[f] = "Pod " + pod.Namespace + "/" + pod.Name
-		c.tables[f] = target
 	}
 }
 
@@ -95,10 +81,4 @@ func (c *compiler) hostAddrs(hostIP string) ([]netip.Addr, error) {
 	}
 	all, _ := c.hostAddrs("")
 	return slices.DeleteFunc(all, func(a netip.Addr) bool { return a.Is4() != addr.Is4() }), nil
-}
-
-func (c *compiler) podProblem(pod *corev1.Pod, format string, args ...any) {
-	c.problems = append(c.problems, Problem{
-		Object: "Pod " + pod.Namespace + "/" + pod.Name, Message: fmt.Sprintf(format, args...),
-	})
 }

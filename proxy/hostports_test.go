@@ -67,7 +67,7 @@ func TestHostPorts(t *testing.T) {
 			want: []string{
 				"10.96.0.5:80 TCP/0 ->", "127.0.0.1:8000 TCP/0 ->", "192.0.2.1:8000 TCP/0 ->", "192.0.2.1:8000 TCP/1 ->",
 			},
-			problems: []string{"Pod a/p: hostPort 8000/TCP on 127.0.0.1: belongs to Service a/web already"},
+			problems: []string{"Pod a/p: 127.0.0.1 port 8000/TCP: belongs to Service a/web already"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

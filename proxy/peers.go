@@ -17,12 +17,12 @@ import (
 func (p *Proxy) watchNodes(nodes coreinformers.NodeInformer) error {
 	p.nodes = nodes.Lister()
 	handle, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { p.touch() },
-		DeleteFunc: func(any) { p.touch() },
+		AddFunc:    func(any) { p.nodeChanged() },
+		DeleteFunc: func(any) { p.nodeChanged() },
 		UpdateFunc: func(before, now any) {
 			// Most changes are heartbeats.
 			if was, is := before.(*corev1.Node), now.(*corev1.Node); zoneOf(was) != zoneOf(is) || takesTraffic(was) != takesTraffic(is) || !slices.Equal(was.Status.Addresses, is.Status.Addresses) {
-				p.touch()
+				p.nodeChanged()
 			}
 		},
 	})
@@ -42,29 +42,6 @@ func (p *Proxy) facts(addrs []netip.Addr) Facts {
 		f.Zone = zoneOf(node)
 	}
 	return f
-}
-
-// watchPods has the ports at hand that pods ask of this node.
-func (p *Proxy) watchPods(pods coreinformers.PodInformer) error {
-	touchIf := func(obj any) {
-		if pod, ok := obj.(*corev1.Pod); !ok || asksForPorts(pod) {
-			p.touch()
-		}
-	}
-	handle, err := pods.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: touchIf, DeleteFunc: touchIf, UpdateFunc: func(_, now any) { touchIf(now) },
-	})
-	if err != nil {
-		return fmt.Errorf("proxy: watch pods: %w", err)
-	}
-	p.synced = append(p.synced, handle.HasSynced)
-	return nil
-}
-
-func asksForPorts(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
-		return slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.HostPort != 0 })
-	})
 }
 
 // peerAddrs are the internal addresses of all nodes but this one, in order.

@@ -22,22 +22,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
-	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"slipway.dev/slipway/proxy/health"
 )
 
-const (
-	// coalesce is how long changes are collected before they are written.
-	coalesce = 10 * time.Millisecond
-	// Failed writes are tried again after firstRetry, then ever later.
-	firstRetry, lastRetry = 500 * time.Millisecond, 30 * time.Second
-)
+// Failed writes are tried again after firstRetry, then ever later.
+const firstRetry, lastRetry = 500 * time.Millisecond, 30 * time.Second
 
 // Config of a Proxy.
 type Config struct {
@@ -74,12 +68,11 @@ type Proxy struct {
 	metrics  *metrics
 	health   *health.Server
 	services corelisters.ServiceLister
-	slices   discoverylisters.EndpointSliceLister
+	slices   cache.Indexer
 	nodes    corelisters.NodeLister
 	pods     corelisters.PodLister
 	synced   []cache.InformerSynced
-	// dirty holds at most one note that something has changed.
-	dirty chan struct{}
+	changes  *changes
 	// serving is nil until the first write is through.
 	serving atomic.Pointer[counts]
 	// told are the problems that have been logged.
@@ -93,38 +86,23 @@ func New(cfg Config) (*Proxy, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, dirty: make(chan struct{}, 1), health: health.New(cfg.Log)}
+	p := &Proxy{cfg: cfg, changes: newChanges(), health: health.New(cfg.Log)}
 	var err error
 	if p.metrics, err = newMetrics(cfg.Registry, p); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	services := cfg.Informers.Core().V1().Services()
-	slices := cfg.Informers.Discovery().V1().EndpointSlices()
-	p.services, p.slices = services.Lister(), slices.Lister()
-	p.pods = cfg.Pods.Lister()
-	for _, informer := range []cache.SharedIndexInformer{services.Informer(), slices.Informer()} {
-		handle, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { p.touch() },
-			UpdateFunc: func(any, any) { p.touch() },
-			DeleteFunc: func(any) { p.touch() },
-		})
-		if err != nil {
-			return nil, fmt.Errorf("proxy: watch objects: %w", err)
-		}
-		p.synced = append(p.synced, handle.HasSynced)
+	slices := cfg.Informers.Discovery().V1().EndpointSlices().Informer()
+	if err := slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	if err := p.watchPods(cfg.Pods); err != nil {
-		return nil, err
-	}
-	return p, p.watchNodes(cfg.Informers.Core().V1().Nodes())
-}
-
-func (p *Proxy) touch() {
-	p.health.Changed()
-	select {
-	case p.dirty <- struct{}{}:
-	default:
-	}
+	p.services, p.slices, p.pods = services.Lister(), slices.GetIndexer(), cfg.Pods.Lister()
+	return p, errors.Join(
+		p.listen(services.Informer(), p.serviceChanged),
+		p.listen(slices, p.sliceChanged),
+		p.listen(cfg.Pods.Informer(), p.podChanged),
+		p.watchNodes(cfg.Informers.Core().V1().Nodes()),
+	)
 }
 
 // Synced tells whether all objects have been read and written once. What could
@@ -149,17 +127,17 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("run proxy: %w", err)
 	}
-	node := &uplinks{datapath: p.cfg.Datapath, log: p.cfg.Log}
-	changed, err := node.watch(ctx)
+	s := &state{writer: w, node: &uplinks{datapath: p.cfg.Datapath, log: p.cfg.Log}}
+	moved, err := s.node.watch(ctx)
 	if err != nil {
 		return fmt.Errorf("run proxy: %w", err)
 	}
 	if !cache.WaitForCacheSync(ctx.Done(), p.synced...) {
 		return nil
 	}
-	p.touch()
+	p.nodeChanged()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return p.follow(ctx, w, node, changed) })
+	group.Go(func() error { return p.follow(ctx, s, moved) })
 	if p.cfg.HealthAddress != "" {
 		group.Go(func() error { return p.health.Run(ctx, p.cfg.HealthAddress) })
 	}
@@ -167,8 +145,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 }
 
 // follow writes after each change, and again later when something is left to
-// do.
-func (p *Proxy) follow(ctx context.Context, w *writer, node *uplinks, changed <-chan struct{}) error {
+// do. What changes while it writes is collected.
+func (p *Proxy) follow(ctx context.Context, s *state, moved <-chan struct{}) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
 	retry := firstRetry
@@ -176,22 +154,21 @@ func (p *Proxy) follow(ctx context.Context, w *writer, node *uplinks, changed <-
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-p.dirty:
+		case <-p.changes.note:
 		case <-again.C:
-		case _, ok := <-changed:
+		case _, ok := <-moved:
 			if !ok {
 				return watchEnded(ctx)
 			}
+			p.nodeChanged()
+			continue
 		}
-		if !sleep(ctx, coalesce) {
-			return nil
-		}
-		switch err := p.sync(w, node); {
+		switch err := p.sync(s); {
 		case err != nil:
 			p.cfg.Log.Error("write services", "err", err, "retry", retry)
 			again.Reset(retry)
 			retry = min(2*retry, lastRetry)
-		case len(w.retired) > 0:
+		case len(s.writer.retired) > 0:
 			// Freed even when nothing changes any more.
 			again.Reset(grace)
 			retry = firstRetry
@@ -206,57 +183,4 @@ func watchEnded(ctx context.Context) error {
 		return nil
 	}
 	return errors.New("run proxy: the kernel's notes about addresses ended")
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
-// sync compiles all objects and writes what differs.
-func (p *Proxy) sync(w *writer, node *uplinks) error {
-	begin := time.Now()
-	err := p.write(w, node)
-	p.metrics.observe(time.Since(begin), w, err)
-	if err == nil {
-		p.health.Updated()
-	}
-	return err
-}
-
-func (p *Proxy) write(w *writer, node *uplinks) error {
-	services, err := p.services.List(labels.Everything())
-	if err != nil {
-		return err
-	}
-	slices, err := p.slices.List(labels.Everything())
-	if err != nil {
-		return err
-	}
-	pods, err := p.pods.List(labels.Everything())
-	if err != nil {
-		return err
-	}
-	addrs, linkErr := node.reconcile()
-	objects := Objects{services, slices, pods}
-	tables, problems := Compile(objects, p.facts(addrs))
-	p.tell(append(problems, p.answerHealth(objects)...))
-	_, err = w.apply(tables)
-	p.serving.Store(&counts{len(w.entries), len(w.ids.used)})
-	return errors.Join(linkErr, err)
-}
-
-// tell logs each problem once, for as long as it stays.
-func (p *Proxy) tell(problems []Problem) {
-	now := make(map[Problem]bool, len(problems))
-	for _, problem := range problems {
-		if now[problem] = true; !p.told[problem] {
-			p.cfg.Log.Warn("object cannot be served", "object", problem.Object, "problem", problem.Message)
-		}
-	}
-	p.told = now
 }

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 )
@@ -64,10 +65,7 @@ func (r *ranges) reserve(first, count uint32) bool {
 
 // give returns a range that was taken or reserved.
 func (r *ranges) give(first, count uint32) {
-	i := slices.IndexFunc(r.free, func(s span) bool { return s.first > first })
-	if i < 0 {
-		i = len(r.free)
-	}
+	i, _ := slices.BinarySearchFunc(r.free, first, func(s span, first uint32) int { return cmp.Compare(s.first, first) })
 	r.free = slices.Insert(r.free, i, span{first, count})
 	r.used -= count
 	if i+1 < len(r.free) && r.free[i].first+r.free[i].count == r.free[i+1].first {

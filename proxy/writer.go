@@ -109,12 +109,25 @@ func (w *writer) adopt(rng bpf.Range) (entry, error) {
 // then those that are gone. A frontend that fails keeps what it had; the
 // others go on. It returns how many frontends were changed.
 func (w *writer) apply(tables Tables) (int, error) {
+	all := make(map[bpf.Frontend]bool, len(tables))
+	for frontend := range w.entries {
+		all[frontend] = true
+	}
+	for frontend := range tables {
+		all[frontend] = true
+	}
+	return w.update(tables, all)
+}
+
+// update is apply for some frontends; the data path has the others already.
+func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, error) {
 	w.collect()
 	changed := 0
 	var errs []error
-	for frontend, target := range tables {
+	for frontend := range frontends {
+		target, wanted := tables[frontend]
 		have, known := w.entries[frontend]
-		if known && have.rng.Affinity == target.Affinity && slices.Equal(have.backends, target.Backends) {
+		if !wanted || known && have.rng.Affinity == target.Affinity && slices.Equal(have.backends, target.Backends) {
 			continue
 		}
 		if err := w.set(frontend, target); err != nil {
@@ -123,8 +136,9 @@ func (w *writer) apply(tables Tables) (int, error) {
 		}
 		changed++
 	}
-	for frontend, e := range w.entries {
-		if _, wanted := tables[frontend]; wanted {
+	for frontend := range frontends {
+		e, known := w.entries[frontend]
+		if _, wanted := tables[frontend]; wanted || !known {
 			continue
 		}
 		if err := w.datapath.DeleteFrontend(frontend); err != nil {
@@ -142,7 +156,7 @@ func (w *writer) apply(tables Tables) (int, error) {
 func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	old, known := w.entries[frontend]
 	fresh := entry{
-		backends: slices.Clone(target.Backends),
+		backends: target.Backends,
 		rng:      bpf.Range{Generation: old.rng.Generation + 1, Affinity: target.Affinity},
 	}
 	if err := w.fill(&fresh); err != nil {

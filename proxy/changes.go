@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// changes collects what has changed until it is taken. It is safe for
+// concurrent use.
+type changes struct {
+	mu  sync.Mutex
+	now change
+	// note holds at most one note that there is something to take.
+	note chan struct{}
+}
+
+// change names what has to be compiled again.
+type change struct {
+	// services and pods are NAMESPACE/NAME.
+	services, pods map[string]bool
+	// node says that something about this or another node has changed.
+	node bool
+}
+
+func newChanges() *changes {
+	return &changes{now: emptyChange(), note: make(chan struct{}, 1)}
+}
+
+func emptyChange() change {
+	return change{services: map[string]bool{}, pods: map[string]bool{}}
+}
+
+func (c *changes) add(enter func(*change)) {
+	c.mu.Lock()
+	enter(&c.now)
+	c.mu.Unlock()
+	select {
+	case c.note <- struct{}{}:
+	default:
+	}
+}
+
+func (c *changes) take() change {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.now
+	c.now = emptyChange()
+	return out
+}
+
+// byService is the name of an index of EndpointSlices by their Service.
+const byService = "slipway.dev/service"
+
+func indexByService(obj any) ([]string, error) {
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return nil, fmt.Errorf("index EndpointSlices: got %T", obj)
+	}
+	return []string{serviceOf(slice)}, nil
+}
+
+// last is the object that an informer tells about, also when it has missed
+// the deletion.
+func last(obj any) any {
+	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		return gone.Obj
+	}
+	return obj
+}
+
+// follow has a handler of an informer that is called for the object before and
+// after each change.
+func (p *Proxy) listen(informer cache.SharedIndexInformer, changed func(obj any)) error {
+	handle, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    changed,
+		DeleteFunc: func(obj any) { changed(last(obj)) },
+		UpdateFunc: func(old, now any) {
+			changed(old)
+			changed(now)
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("proxy: watch objects: %w", err)
+	}
+	p.synced = append(p.synced, handle.HasSynced)
+	return nil
+}
+
+func (p *Proxy) touch(enter func(*change)) {
+	p.health.Changed()
+	p.changes.add(enter)
+}
+
+func (p *Proxy) serviceChanged(obj any) {
+	if s, ok := obj.(*corev1.Service); ok {
+		p.touch(func(c *change) { c.services[objectName(s)] = true })
+	}
+}
+
+func (p *Proxy) sliceChanged(obj any) {
+	if s, ok := obj.(*discoveryv1.EndpointSlice); ok {
+		p.touch(func(c *change) { c.services[serviceOf(s)] = true })
+	}
+}
+
+func (p *Proxy) podChanged(obj any) {
+	if pod, ok := obj.(*corev1.Pod); ok && asksForPorts(pod) {
+		p.touch(func(c *change) { c.pods[podName(pod)] = true })
+	}
+}
+
+// nodeChanged is called for all that Facts may depend on.
+func (p *Proxy) nodeChanged() { p.touch(func(c *change) { c.node = true }) }
+
+// asksForPorts tells whether a pod has host ports.
+func asksForPorts(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.HostPort != 0 })
+	})
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slipway.dev/slipway/proxy/health"
+)
+
+// state is what a Proxy has made of the objects. Only the goroutine that writes
+// uses it.
+type state struct {
+	writer *writer
+	node   *uplinks
+	facts  Facts
+	// merger is nil until all objects were compiled once.
+	merger *merger
+	checks map[types.NamespacedName]health.Check
+	// all says that the data path may differ from the tables anywhere; links
+	// that an uplink may be without its programs.
+	all, links bool
+}
+
+// sync compiles what has changed and writes what differs.
+func (p *Proxy) sync(s *state) error {
+	begin := time.Now()
+	err := p.write(s)
+	p.metrics.observe(time.Since(begin), s.writer, err)
+	if err == nil {
+		p.health.Updated()
+	}
+	return err
+}
+
+func (p *Proxy) write(s *state) error {
+	now := p.changes.take()
+	linkErr := p.compile(s, now)
+	if s.merger == nil {
+		return linkErr
+	}
+	changed := s.merger.take()
+	var err error
+	if s.all {
+		_, err = s.writer.apply(s.merger.tables)
+	} else {
+		_, err = s.writer.update(s.merger.tables, changed)
+	}
+	s.all = err != nil
+	p.tell(append(s.merger.problems(), p.answerHealth(s)...))
+	p.serving.Store(&counts{len(s.writer.entries), len(s.writer.ids.used)})
+	return errors.Join(linkErr, err)
+}
+
+// compile brings the tables up to date. A change of the node concerns all of
+// them.
+func (p *Proxy) compile(s *state, now change) error {
+	var linkErr error
+	if now.node || s.links || s.merger == nil {
+		var facts Facts
+		if facts, linkErr = p.look(s.node); facts.NodeName == "" {
+			return linkErr
+		}
+		s.links = linkErr != nil
+		if s.merger == nil || !facts.equal(s.facts) {
+			s.facts = facts
+			return errors.Join(linkErr, p.compileAll(s))
+		}
+	}
+	for key := range now.services {
+		p.compileService(s, key)
+	}
+	for key := range now.pods {
+		namespace, name, _ := strings.Cut(key, "/")
+		if pod, err := p.pods.Pods(namespace).Get(name); err == nil {
+			s.merger.set(compilePod(pod, s.facts))
+		} else {
+			s.merger.remove("Pod " + key)
+		}
+	}
+	return linkErr
+}
+
+// look finds out what is so of the node, and puts the programs on its uplinks.
+// Without any addresses to serve it returns no facts but an error.
+func (p *Proxy) look(node *uplinks) (Facts, error) {
+	addrs, err := node.reconcile()
+	if addrs == nil && err != nil {
+		return Facts{}, err
+	}
+	return p.facts(addrs), err
+}
+
+func (p *Proxy) compileAll(s *state) error {
+	services, err := p.services.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	pods, err := p.pods.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	s.merger, s.all, s.checks = newMerger(), true, map[types.NamespacedName]health.Check{}
+	for _, service := range services {
+		p.compileService(s, objectName(service))
+	}
+	for _, pod := range pods {
+		s.merger.set(compilePod(pod, s.facts))
+	}
+	return nil
+}
+
+// compileService compiles a Service that may be gone.
+func (p *Proxy) compileService(s *state, key string) {
+	namespace, name, _ := strings.Cut(key, "/")
+	id := types.NamespacedName{Namespace: namespace, Name: name}
+	delete(s.checks, id)
+	service, err := p.services.Services(namespace).Get(name)
+	if err != nil {
+		s.merger.remove("Service " + key)
+		return
+	}
+	found := p.slicesOf(key)
+	s.merger.set(compileService(service, found, s.facts))
+	if check, asked := HealthCheck(service, found, s.facts.NodeName); asked {
+		s.checks[id] = check
+	}
+}
+
+// slicesOf are the EndpointSlices of a Service.
+func (p *Proxy) slicesOf(key string) []*discoveryv1.EndpointSlice {
+	objects, err := p.slices.ByIndex(byService, key)
+	if err != nil {
+		return nil
+	}
+	out := make([]*discoveryv1.EndpointSlice, 0, len(objects))
+	for _, obj := range objects {
+		out = append(out, obj.(*discoveryv1.EndpointSlice))
+	}
+	// So that the same objects give the same tables.
+	slices.SortFunc(out, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func (f Facts) equal(other Facts) bool {
+	return f.NodeName == other.NodeName && f.Zone == other.Zone &&
+		slices.Equal(f.NodeAddrs, other.NodeAddrs) && slices.Equal(f.PeerAddrs, other.PeerAddrs)
+}
+
+// tell logs each problem once, for as long as it stays.
+func (p *Proxy) tell(problems []Problem) {
+	now := make(map[Problem]bool, len(problems))
+	for _, problem := range problems {
+		if now[problem] = true; !p.told[problem] {
+			p.cfg.Log.Warn("object cannot be served", "object", problem.Object, "problem", problem.Message)
+		}
+	}
+	p.told = now
+}
+
+// answerHealth tells the health server what objects say.
+func (p *Proxy) answerHealth(s *state) []Problem {
+	if node, err := p.nodes.Get(p.cfg.NodeName); err == nil {
+		p.health.SetEligible(takesTraffic(node))
+	}
+	var problems []Problem
+	for name, err := range p.health.SetChecks(s.checks) {
+		problems = append(problems, Problem{"Service " + name.String(), "spec.healthCheckNodePort: " + err.Error()})
+	}
+	return problems
+}
+
+// takesTraffic tells whether load balancers may send traffic to a node: not to
+// one that is about to be deleted (KEP-3836).
+func takesTraffic(node *corev1.Node) bool {
+	return node.DeletionTimestamp.IsZero() && !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Key == toBeDeleted
+	})
+}
+
+// toBeDeleted is the taint that the cluster autoscaler gives to a node first.
+const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
