@@ -124,6 +124,23 @@ func TestRootSockRefusesWithoutEndpoints(t *testing.T) {
 	}
 }
 
+// The ports of a cluster address that its Service does not have are refused: a
+// packet to them would leave the node by its default route.
+func TestRootSockRefusesOtherPorts(t *testing.T) {
+	group := cgroup(t)
+	d := openDatapath(t, bpffs(t))
+	if err := d.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range kinds {
+		addr := netip.MustParseAddr(tt.service)
+		publish(t, d, bpf.Frontend{Addr: addr}, 0)
+		if got := ask(t, group, tt.kind, netip.AddrPortFrom(addr, 99)); !strings.Contains(got, "connection refused") {
+			t.Errorf("%s: got %q, expected that the connection is refused", tt.name, got)
+		}
+	}
+}
+
 func TestRootSockSpreads(t *testing.T) {
 	group := cgroup(t)
 	d := openDatapath(t, bpffs(t))

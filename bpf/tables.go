@@ -34,7 +34,9 @@ const (
 	ScopeExternal Scope = 1
 )
 
-// Frontend is an address that clients use for a Service.
+// Frontend is an address that clients use for a Service. With ScopeCluster and
+// neither port nor protocol it stands for all that the address has no other
+// frontend for.
 type Frontend struct {
 	Addr     netip.Addr
 	Port     uint16

@@ -115,6 +115,7 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 	if !served(s) {
 		return c.claims
 	}
+	addrs := c.addresses("spec.clusterIPs", clusterIPs(s))
 	for i, port := range s.Spec.Ports {
 		protocol, ok := protocolOf(port.Protocol)
 		if !ok {
@@ -129,7 +130,11 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 			c.problem("spec.ports[%d].nodePort %d: expected 1 to 65535", i, port.NodePort)
 			port.NodePort = 0
 		}
-		c.port(s, port, protocol, c.endpoints(slices, port))
+		c.port(s, addrs, port, protocol, c.endpoints(slices, port))
+	}
+	for _, addr := range addrs {
+		// All other ports are refused.
+		c.claim(bpf.Frontend{Addr: addr, Scope: bpf.ScopeCluster}, Target{})
 	}
 	return c.claims
 }
@@ -161,7 +166,7 @@ func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
 }
 
 // port makes all frontends of one port of a Service.
-func (c *compiler) port(s *corev1.Service, port corev1.ServicePort, protocol bpf.Protocol, found endpoints) {
+func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, port corev1.ServicePort, protocol bpf.Protocol, found endpoints) {
 	all := &pool{from: found, facts: c.facts}
 	inside, outside := all, all
 	local := &pool{from: found.local(c.facts.NodeName), facts: c.facts}
@@ -175,7 +180,7 @@ func (c *compiler) port(s *corev1.Service, port corev1.ServicePort, protocol bpf
 	add := func(addr netip.Addr, number int32, scope bpf.Scope, from *pool) {
 		c.claim(bpf.Frontend{Addr: addr, Port: uint16(number), Protocol: protocol, Scope: scope}, Target{from.backends(addr.Is4()), keep})
 	}
-	for _, addr := range c.addresses("spec.clusterIPs", clusterIPs(s)) {
+	for _, addr := range clusterAddrs {
 		add(addr, port.Port, bpf.ScopeCluster, inside)
 	}
 	// Pods and the node itself reach the other addresses with policy Cluster.

@@ -56,10 +56,14 @@ func slice(family discoveryv1.AddressType, eps ...ep) *discoveryv1.EndpointSlice
 
 func up(addr, node string) ep { return ep{addr, node, true, true, false} }
 
-// text writes tables as "FRONTEND/SCOPE -> BACKEND…", sorted.
+// text writes tables as "FRONTEND/SCOPE -> BACKEND…", sorted, without those that
+// refuse what is left of an address.
 func text(tables Tables) []string {
 	var out []string
 	for f, target := range tables {
+		if f.Port == 0 && len(target.Backends) == 0 {
+			continue
+		}
 		line := fmt.Sprintf("%s %s/%d ->", netip.AddrPortFrom(f.Addr, f.Port), f.Protocol, f.Scope)
 		for _, b := range target.Backends {
 			line += fmt.Sprintf(" %s(%d)", netip.AddrPortFrom(b.Addr, b.Port), b.Flags)
@@ -212,6 +216,16 @@ func TestCompileTellsProblems(t *testing.T) {
 	}
 }
 
+// TestCompileRefusesOtherPorts looks for the entry that keeps packets to ports
+// that a cluster address does not serve from being routed.
+func TestCompileRefusesOtherPorts(t *testing.T) {
+	tables, _ := Compile(Objects{Services: []*corev1.Service{service(nil)}}, node)
+	target, there := tables[bpf.Frontend{Addr: netip.MustParseAddr("10.96.0.5")}]
+	if !there || len(target.Backends) > 0 {
+		t.Errorf("other ports lead to %v, %v", target, there)
+	}
+}
+
 func FuzzCompile(f *testing.F) {
 	f.Add("10.96.0.5", "10.244.0.7", "IPv4", int32(80), int32(8080))
 	f.Add("x", "", "FQDN", int32(-1), int32(70000))
@@ -221,7 +235,7 @@ func FuzzCompile(f *testing.F) {
 		e.Ports[0].Port = &target
 		tables, _ := Compile(Objects{Services: []*corev1.Service{s}, Slices: []*discoveryv1.EndpointSlice{e}}, node)
 		for f, target := range tables {
-			if !f.Addr.IsValid() || f.Port == 0 {
+			if !f.Addr.IsValid() || f.Port == 0 && (f.Protocol != 0 || len(target.Backends) > 0) {
 				t.Errorf("frontend %v makes no sense", f)
 			}
 			for _, b := range target.Backends {

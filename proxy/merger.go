@@ -118,7 +118,10 @@ func (m *merger) settle(f bpf.Frontend) {
 		return
 	case 1:
 	default:
-		m.contested[f] = true
+		// Two that refuse the same are in nobody's way.
+		if f.Port != 0 {
+			m.contested[f] = true
+		}
 	}
 	m.tables[f] = owners[0].target
 }

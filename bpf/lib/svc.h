@@ -18,13 +18,26 @@ static __always_inline const struct backend *svc_backend(__u32 slot)
 	return id ? bpf_map_lookup_elem(&backends, id) : NULL;
 }
 
+/* The frontend of a key. A cluster address has an entry for all of its ports
+ * that are none of the Service's, so that these are refused, not routed.
+ */
+static __always_inline const struct frontend *svc_frontend(const struct frontend_key *key)
+{
+	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
+	struct frontend_key rest = { .addr = key->addr, .scope = key->scope };
+
+	if (found || key->scope != SCOPE_CLUSTER)
+		return found;
+	return bpf_map_lookup_elem(&frontends, &rest);
+}
+
 /* Chooses a backend of the frontend at random. The range is read once, so an
  * update in between cannot mix two ranges; slots of the old one stay valid for
  * a grace period.
  */
 static __always_inline int svc_select(const struct frontend_key *key, struct backend *out)
 {
-	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
+	const struct frontend *found = svc_frontend(key);
 	const struct backend *backend;
 
 	if (!found)
@@ -44,7 +57,7 @@ static __always_inline int svc_select(const struct frontend_key *key, struct bac
 static __always_inline int svc_select_for(const struct frontend_key *key, const struct addr *client,
 					  struct backend *out)
 {
-	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
+	const struct frontend *found = svc_frontend(key);
 	struct affinity_key who;
 	int result;
 
