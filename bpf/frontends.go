@@ -9,10 +9,16 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+// frontendSilent is FRONTEND_SILENT of lib/types.h.
+const frontendSilent = 1 << 0
+
 // SetFrontend points a frontend at a range of slots. A packet sees the range
 // from before or this one, never a mixture.
 func (d *Datapath) SetFrontend(f Frontend, r Range) error {
-	value := uplinkFrontend{First: r.First, Count: r.Count, Generation: r.Generation, Affinity: r.Affinity}
+	value := uplinkFrontend{First: r.First, Count: r.Count, Generation: r.Generation, Affinity: r.Affinity, Sources: r.Sources}
+	if r.Silent {
+		value.Flags |= frontendSilent
+	}
 	if err := d.maps.Frontends.Put(f.key(), value); err != nil {
 		return fmt.Errorf("set frontend %v: %w", f, err)
 	}
@@ -34,7 +40,10 @@ func (d *Datapath) Frontends() (map[Frontend]Range, error) {
 	var value uplinkFrontend
 	entries := d.maps.Frontends.Iterate()
 	for entries.Next(&key, &value) {
-		out[frontendOf(key)] = Range{First: value.First, Count: value.Count, Generation: value.Generation, Affinity: value.Affinity}
+		out[frontendOf(key)] = Range{
+			First: value.First, Count: value.Count, Generation: value.Generation, Affinity: value.Affinity,
+			Sources: value.Sources, Silent: value.Flags&frontendSilent != 0,
+		}
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("list frontends: %w", err)

@@ -11,6 +11,7 @@
 
 #include "lib/ct.h"
 #include "lib/deliver.h"
+#include "lib/echo.h"
 #include "lib/nat.h"
 
 /* Link-local and unspecified addresses are used by neighbour discovery only;
@@ -59,7 +60,8 @@ int pod_from(struct __sk_buff *skb)
 		 */
 		return bpf_redirect_neigh(nat.ifindex, NULL, 0, 0);
 	}
-	return deliver_local(skb, &p.tuple.dst);
+	result = p.ports ? VERDICT_NEXT : echo(skb, &p, SCOPE_CLUSTER, 0);
+	return result == VERDICT_NEXT ? deliver_local(skb, &p.tuple.dst) : result;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

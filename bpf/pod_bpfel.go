@@ -72,6 +72,8 @@ type podFrontend struct {
 	Count      uint32
 	Generation uint32
 	Affinity   uint32
+	Sources    uint32
+	Flags      uint32
 }
 
 type podFrontendKey struct {
@@ -103,6 +105,13 @@ type podReverseKey struct {
 	Pad    [3]uint16
 }
 
+type podSource struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Set       uint32
+	Addr      podAddr
+}
+
 type podTuple struct {
 	_     structs.HostLayout
 	Src   podAddr
@@ -126,6 +135,7 @@ const (
 	podMapPods       = "pods"
 	podMapReverses   = "reverses"
 	podMapSlots      = "slots"
+	podMapSources    = "sources"
 	podMapUplinks    = "uplinks"
 	podProgPodFrom   = "pod_from"
 )
@@ -188,6 +198,7 @@ type podMapSpecs struct {
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
@@ -226,6 +237,7 @@ type podMaps struct {
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Slots      *ebpf.Map `ebpf:"slots"`
+	Sources    *ebpf.Map `ebpf:"sources"`
 	Uplinks    *ebpf.Map `ebpf:"uplinks"`
 }
 
@@ -240,6 +252,7 @@ func (m *podMaps) Close() error {
 		m.Pods,
 		m.Reverses,
 		m.Slots,
+		m.Sources,
 		m.Uplinks,
 	)
 }

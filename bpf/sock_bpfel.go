@@ -72,6 +72,8 @@ type sockFrontend struct {
 	Count      uint32
 	Generation uint32
 	Affinity   uint32
+	Sources    uint32
+	Flags      uint32
 }
 
 type sockFrontendKey struct {
@@ -103,6 +105,13 @@ type sockReverseKey struct {
 	Pad    [3]uint16
 }
 
+type sockSource struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Set       uint32
+	Addr      sockAddr
+}
+
 type sockTuple struct {
 	_     structs.HostLayout
 	Src   sockAddr
@@ -126,6 +135,7 @@ const (
 	sockMapPods          = "pods"
 	sockMapReverses      = "reverses"
 	sockMapSlots         = "slots"
+	sockMapSources       = "sources"
 	sockMapUplinks       = "uplinks"
 	sockProgSockConnect4 = "sock_connect4"
 	sockProgSockConnect6 = "sock_connect6"
@@ -202,6 +212,7 @@ type sockMapSpecs struct {
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
@@ -240,6 +251,7 @@ type sockMaps struct {
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Slots      *ebpf.Map `ebpf:"slots"`
+	Sources    *ebpf.Map `ebpf:"sources"`
 	Uplinks    *ebpf.Map `ebpf:"uplinks"`
 }
 
@@ -254,6 +266,7 @@ func (m *sockMaps) Close() error {
 		m.Pods,
 		m.Reverses,
 		m.Slots,
+		m.Sources,
 		m.Uplinks,
 	)
 }

@@ -44,13 +44,18 @@ type Frontend struct {
 	Scope    Scope
 }
 
-// Range is where the slots of a frontend are. A range without slots belongs
+// Range is where the slots of a frontend are, and how it is used. A range without slots belongs
 // to a Service without endpoints; connections to it are refused.
 type Range struct {
 	First, Count, Generation uint32
 	// Affinity is for how long a client keeps its backend, in seconds since
 	// it was used last; 0 when connections go anywhere.
 	Affinity uint32
+	// Sources is the set of addresses that may use the frontend from other
+	// hosts; 0 when all may.
+	Sources uint32
+	// Silent has packets to a frontend without slots dropped, not rejected.
+	Silent bool
 }
 
 // BackendFlags tell where a backend is.

@@ -11,7 +11,9 @@
 
 #include "lib/ct.h"
 #include "lib/deliver.h"
+#include "lib/echo.h"
 #include "lib/nat.h"
+#include "lib/reject.h"
 #include "lib/route.h"
 #include "lib/snat.h"
 #include "lib/svc.h"
@@ -87,6 +89,10 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 		if (result == SVC_NONE)
 			return VERDICT_NEXT;
 		if (result == SVC_EMPTY)
+			return reject(skb, p);
+		if (result == SVC_DENIED)
+			return drop(DROP_SOURCE_RANGE);
+		if (result != SVC_FOUND)
 			break;
 		if (!backend.flags)
 			return open_remote(skb, p, &backend);
@@ -115,8 +121,10 @@ int uplink_in(struct __sk_buff *skb)
 	const struct ct *known;
 
 	/* What cannot be parsed is left to the host's stack. */
-	if (packet_parse(skb, &p) || !p.ports)
+	if (packet_parse(skb, &p))
 		return VERDICT_NEXT;
+	if (!p.ports)
+		return echo(skb, &p, SCOPE_EXTERNAL, 0);
 	known = ct_find(&p.tuple);
 	if (known && known->action == CT_DNAT) {
 		struct addr addr = known->addr;
@@ -138,8 +146,11 @@ int uplink_out(struct __sk_buff *skb)
 	const struct ct *reply;
 	int err;
 
-	if (packet_parse(skb, &p) || !p.ports)
+	if (packet_parse(skb, &p))
 		return VERDICT_NEXT;
+	/* The node itself asks: the answer comes in where the request went out. */
+	if (!p.ports)
+		return echo(skb, &p, SCOPE_CLUSTER, BPF_F_INGRESS);
 	reply = ct_find(&p.tuple);
 	if (!reply || reply->action != CT_SNAT)
 		return VERDICT_NEXT;

@@ -72,6 +72,8 @@ type uplinkFrontend struct {
 	Count      uint32
 	Generation uint32
 	Affinity   uint32
+	Sources    uint32
+	Flags      uint32
 }
 
 type uplinkFrontendKey struct {
@@ -103,6 +105,13 @@ type uplinkReverseKey struct {
 	Pad    [3]uint16
 }
 
+type uplinkSource struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Set       uint32
+	Addr      uplinkAddr
+}
+
 type uplinkTuple struct {
 	_     structs.HostLayout
 	Src   uplinkAddr
@@ -126,6 +135,7 @@ const (
 	uplinkMapPods       = "pods"
 	uplinkMapReverses   = "reverses"
 	uplinkMapSlots      = "slots"
+	uplinkMapSources    = "sources"
 	uplinkMapUplinks    = "uplinks"
 	uplinkProgUplinkIn  = "uplink_in"
 	uplinkProgUplinkOut = "uplink_out"
@@ -190,6 +200,7 @@ type uplinkMapSpecs struct {
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
@@ -228,6 +239,7 @@ type uplinkMaps struct {
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Slots      *ebpf.Map `ebpf:"slots"`
+	Sources    *ebpf.Map `ebpf:"sources"`
 	Uplinks    *ebpf.Map `ebpf:"uplinks"`
 }
 
@@ -242,6 +254,7 @@ func (m *uplinkMaps) Close() error {
 		m.Pods,
 		m.Reverses,
 		m.Slots,
+		m.Sources,
 		m.Uplinks,
 	)
 }

@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -50,6 +49,17 @@ type Target struct {
 	// Affinity is for how long a client keeps its backend, in seconds; 0 for
 	// a Service without session affinity.
 	Affinity uint32
+	// Sources are the addresses that may use it from other hosts, sorted; nil
+	// when all may.
+	Sources []netip.Prefix
+	// Silent has packets dropped when there are no backends, because there
+	// are some on other nodes.
+	Silent bool
+}
+
+func (t Target) equal(other Target) bool {
+	return t.Affinity == other.Affinity && t.Silent == other.Silent && slices.Equal(t.Backends, other.Backends) &&
+		(t.Sources == nil) == (other.Sources == nil) && slices.Equal(t.Sources, other.Sources)
 }
 
 // Problem is an object, or a part of one, that cannot be served.
@@ -115,7 +125,7 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 	if !served(s) {
 		return c.claims
 	}
-	addrs := c.addresses("spec.clusterIPs", clusterIPs(s))
+	addrs, external := c.addresses("spec.clusterIPs", clusterIPs(s)), c.external(s)
 	for i, port := range s.Spec.Ports {
 		protocol, ok := protocolOf(port.Protocol)
 		if !ok {
@@ -130,11 +140,15 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 			c.problem("spec.ports[%d].nodePort %d: expected 1 to 65535", i, port.NodePort)
 			port.NodePort = 0
 		}
-		c.port(s, addrs, port, protocol, c.endpoints(slices, port))
+		c.port(s, addrs, external, port, protocol, c.endpoints(slices, port))
 	}
 	for _, addr := range addrs {
 		// All other ports are refused.
 		c.claim(bpf.Frontend{Addr: addr, Scope: bpf.ScopeCluster}, Target{})
+	}
+	for _, addr := range external.addrs {
+		// So that it answers echo requests.
+		c.claim(bpf.Frontend{Addr: addr, Scope: bpf.ScopeExternal}, Target{})
 	}
 	return c.claims
 }
@@ -166,7 +180,7 @@ func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
 }
 
 // port makes all frontends of one port of a Service.
-func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, port corev1.ServicePort, protocol bpf.Protocol, found endpoints) {
+func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external external, port corev1.ServicePort, protocol bpf.Protocol, found endpoints) {
 	all := &pool{from: found, facts: c.facts}
 	inside, outside := all, all
 	local := &pool{from: found.local(c.facts.NodeName), facts: c.facts}
@@ -176,17 +190,23 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, port corev
 	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		outside = local
 	}
-	keep := affinity(s)
+	target := Target{Affinity: affinity(s)}
 	add := func(addr netip.Addr, number int32, scope bpf.Scope, from *pool) {
-		c.claim(bpf.Frontend{Addr: addr, Port: uint16(number), Protocol: protocol, Scope: scope}, Target{from.backends(addr.Is4()), keep})
+		target.Backends = from.backends(addr.Is4())
+		target.Silent = scope == bpf.ScopeExternal && len(target.Backends) == 0 && len(all.backends(addr.Is4())) > 0
+		c.claim(bpf.Frontend{Addr: addr, Port: uint16(number), Protocol: protocol, Scope: scope}, target)
 	}
 	for _, addr := range clusterAddrs {
 		add(addr, port.Port, bpf.ScopeCluster, inside)
 	}
 	// Pods and the node itself reach the other addresses with policy Cluster.
-	for _, addr := range c.externalAddresses(s) {
+	for _, addr := range external.addrs {
 		add(addr, port.Port, bpf.ScopeCluster, all)
+		if external.restricted[addr] {
+			target.Sources = external.sources
+		}
 		add(addr, port.Port, bpf.ScopeExternal, outside)
+		target.Sources = nil
 	}
 	if port.NodePort == 0 {
 		return
@@ -211,60 +231,6 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, port corev
 	}
 }
 
-func clusterIPs(s *corev1.Service) []string {
-	if len(s.Spec.ClusterIPs) > 0 {
-		return s.Spec.ClusterIPs
-	}
-	return []string{s.Spec.ClusterIP}
-}
-
-// hasFamily tells whether a Service is of the family of an address. Its
-// cluster addresses tell, as they do for kube-proxy.
-func hasFamily(s *corev1.Service, addr netip.Addr) bool {
-	return slices.ContainsFunc(clusterIPs(s), func(text string) bool {
-		own, err := netip.ParseAddr(text)
-		return err == nil && own.Unmap().Is4() == addr.Is4()
-	})
-}
-
-// externalAddresses are those that are neither cluster nor node addresses,
-// each once.
-func (c *compiler) externalAddresses(s *corev1.Service) []netip.Addr {
-	out := c.addresses("spec.externalIPs", s.Spec.ExternalIPs)
-	// An entry that is not for us keeps its place, so that a field is named
-	// as it is in the object.
-	vips := make([]string, len(s.Status.LoadBalancer.Ingress))
-	for i, in := range s.Status.LoadBalancer.Ingress {
-		if in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP {
-			vips[i] = in.IP
-		}
-	}
-	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
-		c.problem("spec.loadBalancerSourceRanges: not supported yet, so the load-balancer addresses are not served")
-		vips = nil
-	}
-	out = append(out, c.addresses("status.loadBalancer.ingress", vips)...)
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
-}
-
-// addresses parses those of a field; empty ones are left out.
-func (c *compiler) addresses(field string, texts []string) []netip.Addr {
-	var out []netip.Addr
-	for i, text := range texts {
-		if text == "" {
-			continue
-		}
-		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.IsUnspecified() || addr.Zone() != "" {
-			c.problem("%s[%d] %q: expected an IP address", field, i, text)
-			continue
-		}
-		out = append(out, addr.Unmap())
-	}
-	return out
-}
-
 // claim enters a frontend. An object that has it already keeps the first.
 func (c *compiler) claim(f bpf.Frontend, target Target) {
 	if c.seen[f] {
@@ -273,39 +239,4 @@ func (c *compiler) claim(f bpf.Frontend, target Target) {
 	}
 	c.seen[f] = true
 	c.claims.wanted = append(c.claims.wanted, wanted{f, target})
-}
-
-// pool is where the backends of some frontends come from.
-type pool struct {
-	from  endpoints
-	facts Facts
-	// made are the backends by family, which all frontends share.
-	made map[bool][]bpf.Backend
-}
-
-// backends are the usable endpoints of a family.
-func (p *pool) backends(v4 bool) []bpf.Backend {
-	if out, ok := p.made[v4]; ok {
-		return out
-	}
-	usable := p.from.usable(v4, p.facts)
-	out := make([]bpf.Backend, 0, len(usable))
-	for _, e := range usable {
-		b := bpf.Backend{Addr: e.addr, Port: e.port}
-		switch {
-		case slices.Contains(p.facts.NodeAddrs, e.addr):
-			b.Flags = bpf.BackendLocalHost
-		case e.node == p.facts.NodeName:
-			b.Flags = bpf.BackendLocalPod
-		}
-		out = append(out, b)
-	}
-	slices.SortFunc(out, func(a, b bpf.Backend) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Flags, b.Flags))
-	})
-	if p.made == nil {
-		p.made = map[bool][]bpf.Backend{}
-	}
-	p.made[v4] = slices.Compact(out)
-	return p.made[v4]
 }

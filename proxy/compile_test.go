@@ -71,6 +71,12 @@ func text(tables Tables) []string {
 		if target.Affinity != 0 {
 			line += fmt.Sprintf(" for %d s", target.Affinity)
 		}
+		if target.Sources != nil {
+			line += fmt.Sprintf(" only %v", target.Sources)
+		}
+		if target.Silent {
+			line += " silent"
+		}
 		out = append(out, line)
 	}
 	slices.Sort(out)
@@ -140,6 +146,25 @@ func TestCompile(t *testing.T) {
 				"198.51.100.1:80 TCP/1 -> 10.244.0.7:8080(1)",
 			},
 		},
+		"external policy Local without endpoints here": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs, s.Spec.ExternalTrafficPolicy = []string{"198.51.100.1"}, corev1.ServiceExternalTrafficPolicyLocal
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.1.7", "n2"))},
+			[]string{"10.96.0.5:80 TCP/0 -> 10.244.1.7:8080(0)", "198.51.100.1:80 TCP/0 -> 10.244.1.7:8080(0)", "198.51.100.1:80 TCP/1 -> silent"},
+		},
+		"source ranges": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs = []string{"198.51.100.1"}
+				s.Spec.LoadBalancerSourceRanges = []string{" 192.0.2.7/24", "2001:db8::/32"}
+				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.9"}}
+			}),
+			nil,
+			[]string{
+				"10.96.0.5:80 TCP/0 ->", "198.51.100.1:80 TCP/0 ->", "198.51.100.1:80 TCP/1 ->", "198.51.100.9:80 TCP/0 ->",
+				"198.51.100.9:80 TCP/1 -> only [192.0.2.0/24 2001:db8::/32]",
+			},
+		},
 		"internal policy Local": {
 			service(func(s *corev1.Service) { s.Spec.InternalTrafficPolicy = &local }),
 			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
@@ -187,8 +212,8 @@ func TestCompileTellsProblems(t *testing.T) {
 			"Service a/web: spec.ports[0].protocol SCTP: only TCP and UDP are served"},
 		"port 0":           {service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 0 }), nil, "spec.ports[0].port 0: expected 1 to 65535"},
 		"node port beyond": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 70000 }), nil, "spec.ports[0].nodePort 70000: expected 1 to 65535"},
-		"source ranges": {service(func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"10.0.0.0/8"} }), nil,
-			"spec.loadBalancerSourceRanges: not supported yet, so the load-balancer addresses are not served"},
+		"source ranges": {service(func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"10.0.0.0/8", "x"} }), nil,
+			`spec.loadBalancerSourceRanges[1] "x": expected a range of addresses like 192.0.2.0/24`},
 		"bad load balancer": {service(func(s *corev1.Service) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "x"}, {IP: "fd00::1%eth0"}}
 		}), nil, `status.loadBalancer.ingress[1] "fd00::1%eth0": expected an IP address`},

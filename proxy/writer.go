@@ -5,6 +5,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -25,6 +26,9 @@ type Datapath interface {
 	Slots(first, count uint32) ([]uint32, error)
 	SetBackend(id uint32, b bpf.Backend) error
 	Backend(id uint32) (bpf.Backend, error)
+	SetSources(set uint32, ranges []netip.Prefix) error
+	DeleteSources(set uint32, ranges []netip.Prefix) error
+	Sources() (map[uint32][]netip.Prefix, error)
 	SlotCapacity() uint32
 	BackendCapacity() uint32
 }
@@ -34,9 +38,9 @@ var unknown = []bpf.Backend{{}}
 
 // entry is a frontend as it is in the data path.
 type entry struct {
-	rng      bpf.Range
-	ids      []uint32
-	backends []bpf.Backend
+	rng    bpf.Range
+	ids    []uint32
+	target Target
 }
 
 // retired is what an update has left behind.
@@ -53,6 +57,7 @@ type writer struct {
 	entries  map[bpf.Frontend]entry
 	slots    *ranges
 	ids      *backendIDs
+	sources  *sourceSets
 	retired  []retired
 }
 
@@ -61,6 +66,10 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 	w := &writer{
 		datapath: datapath, now: now, entries: map[bpf.Frontend]entry{},
 		slots: newRanges(datapath.SlotCapacity()), ids: newBackendIDs(datapath.BackendCapacity()),
+	}
+	var err error
+	if w.sources, err = newSourceSets(datapath); err != nil {
+		return nil, fmt.Errorf("adopt data path: %w", err)
 	}
 	known, err := datapath.Frontends()
 	if err != nil {
@@ -80,27 +89,30 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 // or leads to a backend that cannot be, is left alone until the first apply
 // writes its frontend anew.
 func (w *writer) adopt(rng bpf.Range) (entry, error) {
+	e := entry{rng: rng, target: Target{Affinity: rng.Affinity, Silent: rng.Silent, Sources: w.sources.adopt(rng.Sources)}}
 	if rng.Count == 0 {
-		return entry{rng: rng}, nil
+		return e, nil
 	}
 	if !w.slots.reserve(rng.First, rng.Count) {
-		return entry{rng: bpf.Range{Generation: rng.Generation}, backends: unknown}, nil
+		e.target.Backends, e.rng.Count = unknown, 0
+		return e, nil
 	}
 	ids, err := w.datapath.Slots(rng.First, rng.Count)
 	if err != nil {
 		return entry{}, err
 	}
 	if slices.ContainsFunc(ids, func(id uint32) bool { return id >= w.datapath.BackendCapacity() }) {
-		return entry{rng: rng, backends: unknown}, nil
+		e.target.Backends = unknown
+		return e, nil
 	}
-	e := entry{rng: rng, ids: ids}
+	e.ids = ids
 	for _, id := range ids {
 		backend, err := w.datapath.Backend(id)
 		if err != nil {
 			return entry{}, err
 		}
 		w.ids.adopt(id, backend)
-		e.backends = append(e.backends, backend)
+		e.target.Backends = append(e.target.Backends, backend)
 	}
 	return e, nil
 }
@@ -116,7 +128,11 @@ func (w *writer) apply(tables Tables) (int, error) {
 	for frontend := range tables {
 		all[frontend] = true
 	}
-	return w.update(tables, all)
+	changed, err := w.update(tables, all)
+	if err == nil {
+		w.sources.sweep()
+	}
+	return changed, err
 }
 
 // update is apply for some frontends; the data path has the others already.
@@ -127,7 +143,7 @@ func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, er
 	for frontend := range frontends {
 		target, wanted := tables[frontend]
 		have, known := w.entries[frontend]
-		if !wanted || known && have.rng.Affinity == target.Affinity && slices.Equal(have.backends, target.Backends) {
+		if !wanted || known && have.target.equal(target) {
 			continue
 		}
 		if err := w.set(frontend, target); err != nil {
@@ -156,8 +172,8 @@ func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, er
 func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	old, known := w.entries[frontend]
 	fresh := entry{
-		backends: target.Backends,
-		rng:      bpf.Range{Generation: old.rng.Generation + 1, Affinity: target.Affinity},
+		target: target,
+		rng:    bpf.Range{Generation: old.rng.Generation + 1, Affinity: target.Affinity, Silent: target.Silent},
 	}
 	if err := w.fill(&fresh); err != nil {
 		w.free(fresh)
@@ -176,10 +192,14 @@ func (w *writer) set(frontend bpf.Frontend, target Target) error {
 }
 
 func (w *writer) fill(e *entry) error {
-	if len(e.backends) == 0 {
+	var err error
+	if e.rng.Sources, err = w.sources.use(e.target.Sources); err != nil {
+		return err
+	}
+	if len(e.target.Backends) == 0 {
 		return nil
 	}
-	for _, backend := range e.backends {
+	for _, backend := range e.target.Backends {
 		id, isNew, err := w.ids.use(backend)
 		if err != nil {
 			return fmt.Errorf("backends: %w (%d)", err, w.datapath.BackendCapacity())
@@ -201,7 +221,7 @@ func (w *writer) fill(e *entry) error {
 }
 
 func (w *writer) retire(e entry) {
-	if e.rng.Count > 0 {
+	if e.rng.Count > 0 || e.rng.Sources > 0 {
 		w.retired = append(w.retired, retired{w.now(), e})
 	}
 }
@@ -221,4 +241,5 @@ func (w *writer) free(e entry) {
 	for _, id := range e.ids {
 		w.ids.release(id)
 	}
+	w.sources.release(e.rng.Sources)
 }

@@ -23,6 +23,7 @@ type fake struct {
 	frontends map[bpf.Frontend]bpf.Range
 	slots     []uint32
 	backends  []bpf.Backend
+	sources   map[uint32][]netip.Prefix
 	fail      func() bool
 	after     func()
 }
@@ -30,7 +31,7 @@ type fake struct {
 func newFake(slots, backends int) *fake {
 	return &fake{
 		frontends: map[bpf.Frontend]bpf.Range{}, slots: make([]uint32, slots), backends: make([]bpf.Backend, backends),
-		fail: func() bool { return false }, after: func() {},
+		sources: map[uint32][]netip.Prefix{}, fail: func() bool { return false }, after: func() {},
 	}
 }
 
@@ -55,6 +56,13 @@ func (f *fake) SetSlots(first uint32, ids []uint32) error {
 func (f *fake) SetBackend(id uint32, b bpf.Backend) error {
 	return f.write(func() { f.backends[id] = b })
 }
+func (f *fake) SetSources(set uint32, ranges []netip.Prefix) error {
+	return f.write(func() { f.sources[set] = ranges })
+}
+func (f *fake) DeleteSources(set uint32, _ []netip.Prefix) error {
+	return f.write(func() { delete(f.sources, set) })
+}
+func (f *fake) Sources() (map[uint32][]netip.Prefix, error)    { return maps.Clone(f.sources), nil }
 func (f *fake) Frontends() (map[bpf.Frontend]bpf.Range, error) { return maps.Clone(f.frontends), nil }
 func (f *fake) Slots(first, count uint32) ([]uint32, error) {
 	return slices.Clone(f.slots[first : first+count]), nil
@@ -76,13 +84,10 @@ func (f *fake) resolve(k bpf.Frontend) []bpf.Backend {
 func (f *fake) tables() Tables {
 	out := Tables{}
 	for k := range f.frontends {
-		out[k] = Target{f.resolve(k), f.frontends[k].Affinity}
+		r := f.frontends[k]
+		out[k] = Target{Backends: f.resolve(k), Affinity: r.Affinity, Sources: f.sources[r.Sources], Silent: r.Silent}
 	}
 	return out
-}
-
-func sameTarget(a, b Target) bool {
-	return a.Affinity == b.Affinity && slices.Equal(a.Backends, b.Backends)
 }
 
 func frontend(i int) bpf.Frontend {
@@ -92,6 +97,10 @@ func frontend(i int) bpf.Frontend {
 // backend encodes which frontend it belongs to.
 func backend(owner, i int) bpf.Backend {
 	return bpf.Backend{Addr: netip.AddrFrom4([4]byte{10, 244, byte(owner), byte(i)}), Port: 8080}
+}
+
+var randomSources = [][]netip.Prefix{
+	nil, nil, {netip.MustParsePrefix("192.0.2.0/24")}, {netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 }
 
 func randomTables(rnd *rand.Rand) Tables {
@@ -106,7 +115,9 @@ func randomTables(rnd *rand.Rand) Tables {
 				backends = append(backends, backend(i, j))
 			}
 		}
-		tables[frontend(i)] = Target{backends, uint32(rnd.IntN(3)) * 10800}
+		tables[frontend(i)] = Target{
+			Backends: backends, Affinity: uint32(rnd.IntN(3)) * 10800, Silent: rnd.IntN(2) == 0, Sources: randomSources[rnd.IntN(len(randomSources))],
+		}
 	}
 	return tables
 }
@@ -118,7 +129,7 @@ func TestWriterChurn(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 2))
-	datapath := newFake(400, 200)
+	datapath := newFake(1200, 200)
 	now := time.Unix(0, 0)
 	clock := func() time.Time { return now }
 	given := map[bpf.Frontend][][]bpf.Backend{}
@@ -147,7 +158,7 @@ func TestWriterChurn(t *testing.T) {
 		if _, again := w.apply(tables); again != nil {
 			t.Fatalf("%v, after %v", again, err)
 		}
-		if !maps.EqualFunc(datapath.tables(), tables, sameTarget) {
+		if !maps.EqualFunc(datapath.tables(), tables, Target.equal) {
 			t.Fatalf("the data path has %v, expected %v", datapath.tables(), tables)
 		}
 	}
@@ -157,8 +168,8 @@ func TestWriterChurn(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	w.collect()
-	if w.slots.used != 0 || len(w.ids.used) != 0 {
-		t.Errorf("%d slots and %d backends are never freed", w.slots.used, len(w.ids.used))
+	if w.slots.used != 0 || len(w.ids.used) != 0 || len(datapath.sources) != 0 {
+		t.Errorf("%d slots, %d backends and the sets %v are never freed", w.slots.used, len(w.ids.used), datapath.sources)
 	}
 }
 
@@ -246,7 +257,7 @@ func TestWriterAdoptsDamage(t *testing.T) {
 	if _, err := w.apply(want); err != nil {
 		t.Fatal(err)
 	}
-	if !maps.EqualFunc(datapath.tables(), want, sameTarget) {
+	if !maps.EqualFunc(datapath.tables(), want, Target.equal) {
 		t.Errorf("the data path has %v, expected %v", datapath.tables(), want)
 	}
 }

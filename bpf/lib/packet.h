@@ -20,6 +20,7 @@ struct packet {
 	__u32 l4;
 	bool v6;
 	bool ports;
+	bool fragment; /* one of several */
 };
 
 struct ext_header {
@@ -52,7 +53,8 @@ static __always_inline int packet_parse4(struct __sk_buff *skb, struct packet *p
 	p->tuple.dst = addr_v4(ip.daddr);
 	p->tuple.proto = ip.protocol;
 	p->l4 = ETH_HLEN + ip.ihl * 4;
-	if (!(ip.frag_off & bpf_htons(IPV4_OFFSET_MASK | IPV4_MORE_FRAGMENTS)))
+	p->fragment = ip.frag_off & bpf_htons(IPV4_OFFSET_MASK | IPV4_MORE_FRAGMENTS);
+	if (!p->fragment)
 		packet_ports(skb, p);
 	return 0;
 }

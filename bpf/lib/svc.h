@@ -9,7 +9,27 @@ enum svc_result {
 	SVC_NONE = 0, /* not a service */
 	SVC_FOUND = 1,
 	SVC_EMPTY = -1, /* a service without endpoints */
+	SVC_SILENT = -2, /* one whose endpoints are elsewhere */
+	SVC_DENIED = -3, /* the client may not use it */
 };
+
+static __always_inline int svc_empty(const struct frontend *frontend)
+{
+	return frontend->flags & FRONTEND_SILENT ? SVC_SILENT : SVC_EMPTY;
+}
+
+/* Tells whether a client on the wire may use a frontend. */
+static __always_inline bool svc_allows(const struct frontend_key *key, const struct frontend *frontend,
+				       const struct addr *client)
+{
+	struct source who = {
+		.prefixlen = 8 * (sizeof(who.set) + sizeof(who.addr)),
+		.set = frontend->sources << 1 | !addr_is_v4(client),
+		.addr = *client,
+	};
+
+	return !frontend->sources || key->scope != SCOPE_EXTERNAL || bpf_map_lookup_elem(&sources, &who);
+}
 
 static __always_inline const struct backend *svc_backend(__u32 slot)
 {
@@ -43,7 +63,7 @@ static __always_inline int svc_select(const struct frontend_key *key, struct bac
 	if (!found)
 		return SVC_NONE;
 	if (found->count == 0)
-		return SVC_EMPTY;
+		return svc_empty(found);
 	backend = svc_backend(found->first + bpf_get_prandom_u32() % found->count);
 	if (!backend)
 		return SVC_EMPTY;
@@ -61,6 +81,8 @@ static __always_inline int svc_select_for(const struct frontend_key *key, const 
 	struct affinity_key who;
 	int result;
 
+	if (found && !svc_allows(key, found, client))
+		return SVC_DENIED;
 	if (!found || !found->affinity)
 		return svc_select(key, out);
 	struct frontend frontend = *found;

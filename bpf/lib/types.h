@@ -34,8 +34,27 @@ struct frontend {
 	__u32 count;
 	__u32 generation;
 	__u32 affinity; /* for how long a client keeps its backend, seconds; 0: not at all */
+	__u32 sources; /* the set of addresses that may use it from outside; 0: all */
+	__u32 flags;
 };
-_Static_assert(sizeof(struct frontend) == 16, "frontend");
+_Static_assert(sizeof(struct frontend) == 24, "frontend");
+
+enum frontend_flags {
+	/* Without backends here, but with some elsewhere: packets are dropped, so
+	 * that clients try again, not rejected.
+	 */
+	FRONTEND_SILENT = 1 << 0,
+};
+
+/* A range of addresses in a set; prefixlen counts the bits of set and addr. The
+ * lowest bit of set is 1 for IPv6, so that its ::/0 has no IPv4 in it.
+ */
+struct source {
+	__u32 prefixlen;
+	__u32 set;
+	struct addr addr;
+};
+_Static_assert(sizeof(struct source) == 24, "source");
 
 /* A client of a frontend with affinity. Behind a socket hook the client is the
  * network namespace, that is a pod or the node; on the wire it is the source
@@ -149,5 +168,6 @@ enum drop_reason {
 	DROP_REWRITE = 6,
 	DROP_FIB = 7,
 	DROP_SNAT_PORTS = 8,
-	DROP_MAX = 9,
+	DROP_SOURCE_RANGE = 9,
+	DROP_MAX = 10,
 };
