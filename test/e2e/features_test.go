@@ -35,8 +35,15 @@ func testFeatures(t *testing.T, c *cluster) {
 func (c *cluster) use(t *testing.T, name string) {
 	t.Helper()
 	manifest := "testdata/features/" + name
-	c.kubectl(t, "apply", "-f", manifest)
-	t.Cleanup(func() { c.kubectl(t, "delete", "-f", manifest, "--ignore-not-found", "--timeout=60s") })
+	do := func(args ...string) {
+		t.Helper()
+		// Not in the namespace of the tests: manifests have some of their own.
+		if r := c.run(t, 2*time.Minute, append([]string{"kubectl"}, args...)...); r.status != 0 {
+			t.Fatalf("%s: %s", strings.Join(args, " "), r.stderr)
+		}
+	}
+	do("apply", "-f", manifest)
+	t.Cleanup(func() { do("delete", "-f", manifest, "--ignore-not-found", "--timeout=60s") })
 }
 
 // wantField waits until a field of an object has a value.
