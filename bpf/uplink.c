@@ -36,10 +36,8 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 static __always_inline int pass_on(struct __sk_buff *skb, const struct packet *p, const struct ct *ct,
 				   const struct bpf_fib_lookup *way)
 {
-	int err = route_hop(skb, p);
+	int err = nat_rewrite(skb, p, NAT_DST, &ct->addr, ct->port);
 
-	if (!err)
-		err = nat_rewrite(skb, p, NAT_DST, &ct->addr, ct->port);
 	if (!err)
 		err = nat_rewrite(skb, p, NAT_SRC, &ct->from, ct->from_port);
 	return err ? drop(-err) : route_send(skb, way);
@@ -67,7 +65,9 @@ static __always_inline int open_remote(struct __sk_buff *skb, const struct packe
 		from = own->v6;
 	if (!from.w[3])
 		return drop(DROP_REMOTE_BACKEND);
-	err = snat_create(&p->tuple, backend, &from, &request);
+	err = route_hop(skb, p);
+	if (!err)
+		err = snat_create(&p->tuple, backend, &from, &request);
 	return err ? drop(-err) : pass_on(skb, p, &request, &way);
 }
 
@@ -111,6 +111,8 @@ static __always_inline int follow(struct __sk_buff *skb, const struct packet *p,
 	struct ct ct = *known;
 	int err = route_lookup(skb, p, &ct.addr, &way);
 
+	if (!err)
+		err = route_hop(skb, p);
 	return err ? drop(-err) : pass_on(skb, p, &ct, &way);
 }
 

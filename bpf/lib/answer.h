@@ -102,7 +102,8 @@ static __always_inline bool is_echo_request(struct __sk_buff *skb, const struct 
 {
 	__u8 head[2];
 
-	if (p->fragment || !is_plain(p) || p->tuple.proto != (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+	if (p->l4 + sizeof(struct icmp) > p->end || p->fragment || !is_plain(p) ||
+	    p->tuple.proto != (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
 		return false;
 	if (bpf_skb_load_bytes(skb, p->l4, head, sizeof(head)))
 		return false;
@@ -120,6 +121,6 @@ static __always_inline int answer_echo(struct __sk_buff *skb, const struct packe
 	if (bpf_l4_csum_replace(skb, check, bpf_htons(from << 8), bpf_htons(to << 8), sizeof(__be16)) ||
 	    bpf_skb_store_bytes(skb, p->l4, &to, sizeof(to), 0))
 		return -DROP_REWRITE;
-	err = answer_ip(skb, p, p->tuple.proto, skb->len - p->l4);
+	err = answer_ip(skb, p, p->tuple.proto, p->end - p->l4);
 	return err ? err : answer_ether(skb);
 }

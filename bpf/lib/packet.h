@@ -5,6 +5,8 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
 
 #include "addr.h"
 
@@ -18,6 +20,7 @@
 struct packet {
 	struct tuple tuple;
 	__u32 l4;
+	__u32 end; /* after it there may be padding */
 	bool v6;
 	bool ports;
 	bool fragment; /* one of several */
@@ -32,15 +35,25 @@ struct ext_header {
 
 static __always_inline void packet_ports(struct __sk_buff *skb, struct packet *p)
 {
+	__u32 header = p->tuple.proto == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr);
 	__be16 ports[2];
 
 	if (p->tuple.proto != IPPROTO_TCP && p->tuple.proto != IPPROTO_UDP)
 		return;
-	if (bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports)))
+	if (p->l4 + header > p->end || bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports)))
 		return;
 	p->tuple.sport = ports[0];
 	p->tuple.dport = ports[1];
 	p->ports = true;
+}
+
+/* Sets where a packet ends. The length 0 is that of a packet that is longer than
+ * the header can say.
+ */
+static __always_inline int packet_end(const struct __sk_buff *skb, struct packet *p, __u32 least, __u32 length)
+{
+	p->end = length ? ETH_HLEN + length : skb->len;
+	return p->end < ETH_HLEN + least || p->end > skb->len ? -DROP_INVALID : 0;
 }
 
 static __always_inline int packet_parse4(struct __sk_buff *skb, struct packet *p)
@@ -53,6 +66,8 @@ static __always_inline int packet_parse4(struct __sk_buff *skb, struct packet *p
 	p->tuple.dst = addr_v4(ip.daddr);
 	p->tuple.proto = ip.protocol;
 	p->l4 = ETH_HLEN + ip.ihl * 4;
+	if (packet_end(skb, p, ip.ihl * 4, bpf_ntohs(ip.tot_len)))
+		return -DROP_INVALID;
 	p->fragment = ip.frag_off & bpf_htons(IPV4_OFFSET_MASK | IPV4_MORE_FRAGMENTS);
 	if (!p->fragment)
 		packet_ports(skb, p);
@@ -76,6 +91,8 @@ static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p
 	__builtin_memcpy(&p->tuple.dst, &ip.daddr, sizeof(struct addr));
 	/* On the wire these are nobody's; in the tables they are IPv4. */
 	if (addr_is_v4(&p->tuple.src) || addr_is_v4(&p->tuple.dst))
+		return -DROP_INVALID;
+	if (packet_end(skb, p, sizeof(ip), ip.payload_len ? sizeof(ip) + bpf_ntohs(ip.payload_len) : 0))
 		return -DROP_INVALID;
 	p->v6 = true;
 	next = ip.nexthdr;

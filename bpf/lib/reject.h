@@ -40,7 +40,7 @@ static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet
 		out.seq = in.ack_seq;
 	} else {
 		out.ack = 1;
-		out.ack_seq = bpf_htonl(bpf_ntohl(in.seq) + skb->len - p->l4 - in.doff * 4 + in.syn + in.fin);
+		out.ack_seq = bpf_htonl(bpf_ntohl(in.seq) + p->end - p->l4 - in.doff * 4 + in.syn + in.fin);
 	}
 	sum = answer_pseudo(p, IPPROTO_TCP, sizeof(out));
 	if (is_partial(skb))

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// message is a packet, taken apart.
+type message struct {
+	raw      []byte
+	ether    []byte
+	src, dst netip.AddrPort // without ports where it has none
+	proto    byte           // after extension headers
+	ttl      byte
+	fragment bool
+	ports    bool
+	// header is the one of IP, with options or extension headers, which are
+	// from options on.
+	header, options []byte
+	payload         []byte
+	// trailer pads the packet.
+	trailer []byte
+	// zeroCheck has no checksum, as UDP may.
+	zeroCheck bool
+}
+
+func (m *message) tuple() modelTuple { return modelTuple{m.src, m.dst, m.proto} }
+
+// to returns the message with another destination.
+func (m *message) to(dst netip.AddrPort) *message {
+	out := *m
+	out.dst = dst
+	out.ether = slices.Clone(m.ether)
+	return &out
+}
+
+// answer is a message back to where this one came from, without options.
+func (m *message) answer(proto byte, payload []byte) *message {
+	ether := slices.Concat(m.ether[6:12], m.ether[0:6], m.ether[12:])
+	raw := frame(m.dst.Addr(), m.src.Addr(), proto, payload)
+	header := raw[14 : len(raw)-len(payload)]
+	return &message{
+		ether: ether, src: netip.AddrPortFrom(m.dst.Addr(), 0), dst: netip.AddrPortFrom(m.src.Addr(), 0),
+		proto: proto, ttl: 64, header: header, payload: payload,
+	}
+}
+
+// parse takes a packet apart; nil when it is no IP packet, or one that makes no
+// sense.
+func parse(raw []byte) *message {
+	if len(raw) < 14 {
+		return nil
+	}
+	m := &message{raw: raw, ether: slices.Clone(raw[:14])}
+	switch binary.BigEndian.Uint16(raw[12:]) {
+	case unix.ETH_P_IP:
+		return m.parse4(raw[14:])
+	case unix.ETH_P_IPV6:
+		return m.parse6(raw[14:])
+	}
+	return nil
+}
+
+func (m *message) parse4(ip []byte) *message {
+	if len(ip) < 20 || ip[0]>>4 != 4 || ip[0]&15 < 5 {
+		return nil
+	}
+	length, end := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
+	if end == 0 {
+		end = len(ip)
+	}
+	if end < length || end > len(ip) {
+		return nil
+	}
+	m.header, m.options, m.payload, m.trailer = ip[:length], ip[20:length], ip[length:end], ip[end:]
+	m.src, m.dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), 0), netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:])), 0)
+	m.ttl, m.proto = ip[8], ip[9]
+	m.fragment = binary.BigEndian.Uint16(ip[6:])&0x3fff != 0
+	if !m.fragment {
+		m.readPorts()
+	}
+	return m
+}
+
+func (m *message) parse6(ip []byte) *message {
+	if len(ip) < 40 || ip[0]>>4 != 6 {
+		return nil
+	}
+	src, dst := netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
+	if src.Is4In6() || dst.Is4In6() {
+		return nil
+	}
+	at, end := 40, len(ip)
+	if length := int(binary.BigEndian.Uint16(ip[4:])); length != 0 {
+		end = at + length
+	}
+	if end > len(ip) {
+		return nil
+	}
+	m.src, m.dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
+	m.ttl, m.proto = ip[7], ip[6]
+	for range 6 {
+		if m.proto != unix.IPPROTO_HOPOPTS && m.proto != unix.IPPROTO_ROUTING && m.proto != unix.IPPROTO_DSTOPTS {
+			break
+		}
+		if len(ip) < at+8 {
+			return nil
+		}
+		m.proto = ip[at]
+		at += (int(ip[at+1]) + 1) * 8
+	}
+	at = min(at, end)
+	m.header, m.options, m.payload, m.trailer = ip[:at], ip[40:at], ip[at:end], ip[end:]
+	m.readPorts()
+	return m
+}
+
+func (m *message) readPorts() {
+	if need := map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8}[m.proto]; need == 0 || len(m.payload) < need {
+		return
+	}
+	m.ports = true
+	m.src = netip.AddrPortFrom(m.src.Addr(), binary.BigEndian.Uint16(m.payload))
+	m.dst = netip.AddrPortFrom(m.dst.Addr(), binary.BigEndian.Uint16(m.payload[2:]))
+	m.zeroCheck = m.proto == unix.IPPROTO_UDP && binary.BigEndian.Uint16(m.payload[6:]) == 0
+}
+
+// bytes puts the message together, with all checksums made anew.
+func (m *message) bytes() []byte {
+	header, payload := slices.Clone(m.header), slices.Clone(m.payload)
+	if m.src.Addr().Is4() {
+		header[8] = m.ttl
+		copy(header[12:], m.src.Addr().AsSlice())
+		copy(header[16:], m.dst.Addr().AsSlice())
+		header[10], header[11] = 0, 0
+		binary.BigEndian.PutUint16(header[10:], ^sum(0, header))
+	} else {
+		header[7] = m.ttl
+		copy(header[8:], m.src.Addr().AsSlice())
+		copy(header[24:], m.dst.Addr().AsSlice())
+	}
+	if m.ports {
+		binary.BigEndian.PutUint16(payload, m.src.Port())
+		binary.BigEndian.PutUint16(payload[2:], m.dst.Port())
+	}
+	m.check(payload)
+	return slices.Concat(m.ether, header, payload, m.trailer)
+}
+
+// checkAt is where protocols have their checksum.
+var checkAt = map[byte]int{unix.IPPROTO_TCP: 16, unix.IPPROTO_UDP: 6, unix.IPPROTO_ICMP: 2, unix.IPPROTO_ICMPV6: 2}
+
+// check writes the checksum of what follows the IP header.
+func (m *message) check(payload []byte) {
+	at, has := checkAt[m.proto]
+	if !has || len(payload) < at+2 || m.fragment || m.zeroCheck {
+		return
+	}
+	start := uint32(0)
+	if m.proto != unix.IPPROTO_ICMP {
+		start = uint32(sum(0, slices.Concat(m.src.Addr().AsSlice(), m.dst.Addr().AsSlice()))) + uint32(m.proto) + uint32(len(payload))
+	}
+	payload[at], payload[at+1] = 0, 0
+	value := ^sum(start, payload)
+	if value == 0 && m.proto == unix.IPPROTO_UDP {
+		value = 0xffff
+	}
+	binary.BigEndian.PutUint16(payload[at:], value)
+}

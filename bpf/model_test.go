@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"slipway.dev/slipway/bpf"
+)
+
+// modelService is what a frontend leads to.
+type modelService struct {
+	backends []bpf.Backend
+	affinity bool
+	// sources are those that may use it; nil when all may.
+	sources []netip.Prefix
+	silent  bool
+}
+
+// modelTuple is a connection as a packet has it.
+type modelTuple struct {
+	src, dst netip.AddrPort
+	proto    byte
+}
+
+// modelEntry says what to do with the packets of a connection.
+type modelEntry struct {
+	action   string // "dnat", "snat" or "both"
+	src, dst netip.AddrPort
+}
+
+// model is the data path of a node in plain Go, without anything that makes it
+// fast. Where the data path chooses at random, the model is told the choice and
+// says whether it may be.
+type model struct {
+	services  map[bpf.Frontend]modelService
+	endpoints map[netip.Addr]bpf.Endpoint
+	conntrack map[modelTuple]modelEntry
+	affinity  map[bpf.Frontend]map[netip.Addr]netip.AddrPort
+	// routes lead to pods of other nodes, out of an uplink with these addresses.
+	routes  []netip.Prefix
+	uplinks []netip.Addr
+}
+
+// outcome is what the model expects of a packet.
+type outcome struct {
+	verdict uint32
+	// packet is nil when it is dropped.
+	packet []byte
+	// why is for the reader of a failure.
+	why string
+}
+
+const verdictNext = 0xffffffff
+
+func next(why string, m *message) outcome { return outcome{verdictNext, m.bytes(), why} }
+func gone(why string) outcome             { return outcome{verdict: verdictDrop, why: why} }
+func sent(why string, m *message) outcome { return outcome{verdictRedirect, m.bytes(), why} }
+
+// uplinkIn is what happens to a packet of another host. seen is the packet that
+// the data path has made of it.
+func (m *model) uplinkIn(in *message, seen []byte) outcome {
+	if in == nil {
+		return outcome{verdict: verdictNext, why: "cannot be parsed"}
+	}
+	if !in.ports {
+		return m.echo(in, bpf.ScopeExternal)
+	}
+	if e, known := m.conntrack[in.tuple()]; known && e.action == "dnat" {
+		return m.toPod(in.to(e.dst), "known, to a pod")
+	} else if known && e.action == "both" {
+		return m.passOn(in, e)
+	}
+	return m.open(in, seen)
+}
+
+func (m *model) open(in *message, seen []byte) outcome {
+	f := bpf.Frontend{Addr: in.dst.Addr(), Port: in.dst.Port(), Protocol: bpf.Protocol(in.proto), Scope: bpf.ScopeExternal}
+	service, found := m.services[f]
+	switch {
+	case !found:
+		return next("no service", in)
+	case service.sources != nil && !slices.ContainsFunc(service.sources, func(p netip.Prefix) bool { return p.Contains(in.src.Addr()) }):
+		return gone("source range")
+	case len(service.backends) == 0 && service.silent:
+		return gone("endpoints elsewhere")
+	case len(service.backends) == 0:
+		return in.reject()
+	}
+	return m.connect(in, f, service, seen)
+}
+
+// connect opens a connection to the backend that the data path has chosen.
+func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen []byte) outcome {
+	kept := m.kept(f, in.src.Addr(), service)
+	if seen == nil {
+		// What was chosen cannot be told.
+		m.keep(f, in.src.Addr(), service, netip.AddrPort{})
+		if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) || !m.forwards(in, b) }) {
+			return gone("no possible backend")
+		}
+		return outcome{why: "a service with backends"}
+	}
+	out := parse(seen)
+	if out == nil {
+		return outcome{why: "a packet"}
+	}
+	b, ok := service.at(out.dst)
+	if last, there := service.at(kept); !ok || there && m.possible(in, last) && last != b {
+		return outcome{why: "a backend of the service, " + kept.String() + " if it has that"}
+	}
+	if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) }) {
+		m.keep(f, in.src.Addr(), service, netip.AddrPort{})
+	} else {
+		m.keep(f, in.src.Addr(), service, out.dst)
+	}
+	if b.Flags == 0 {
+		return m.openRemote(in, out)
+	}
+	m.conntrack[in.tuple()] = modelEntry{action: "dnat", dst: out.dst}
+	m.conntrack[modelTuple{out.dst, in.src, in.proto}] = modelEntry{action: "snat", src: in.dst}
+	return m.toPod(in.to(out.dst), "new, to a pod")
+}
+
+func (s modelService) at(addr netip.AddrPort) (bpf.Backend, bool) {
+	i := slices.IndexFunc(s.backends, func(b bpf.Backend) bool { return netip.AddrPortFrom(b.Addr, b.Port) == addr })
+	if i < 0 {
+		return bpf.Backend{}, false
+	}
+	return s.backends[i], true
+}
+
+// kept is the backend that a client had last, where it is known.
+func (m *model) kept(f bpf.Frontend, client netip.Addr, service modelService) netip.AddrPort {
+	if !service.affinity {
+		return netip.AddrPort{}
+	}
+	return m.affinity[f][client]
+}
+
+// keep notes what a client was given, unless it keeps what it has.
+func (m *model) keep(f bpf.Frontend, client netip.Addr, service modelService, at netip.AddrPort) {
+	if _, known := m.affinity[f][client]; known || !service.affinity {
+		return
+	}
+	if m.affinity[f] == nil {
+		m.affinity[f] = map[netip.Addr]netip.AddrPort{}
+	}
+	m.affinity[f][client] = at
+}
+
+// possible tells whether replies of the backend could be told apart from those
+// of other connections.
+func (m *model) possible(in *message, b bpf.Backend) bool {
+	other, taken := m.conntrack[modelTuple{netip.AddrPortFrom(b.Addr, b.Port), in.src, in.proto}]
+	return b.Flags == 0 || !taken || other.action == "snat" && other.src == in.dst
+}
+
+// forwards tells whether the node may send the packet to the backend.
+func (m *model) forwards(in *message, b bpf.Backend) bool {
+	return b.Flags != 0 || in.ttl > 1 && m.routed(b.Addr)
+}
+
+func (m *model) routed(to netip.Addr) bool {
+	return slices.ContainsFunc(m.routes, func(p netip.Prefix) bool { return p.Contains(to) })
+}
+
+// openRemote opens a connection to a backend of another node.
+func (m *model) openRemote(in, out *message) outcome {
+	if !m.routed(out.dst.Addr()) {
+		return gone("no route")
+	}
+	own := m.uplinks[0]
+	if own.Is4() != in.src.Addr().Is4() {
+		own = m.uplinks[1]
+	}
+	back := modelTuple{out.dst, netip.AddrPortFrom(own, out.src.Port()), in.proto}
+	if _, taken := m.conntrack[back]; taken || out.src.Port() < 1024 || out.src.Port() >= 32768 {
+		return outcome{why: "a free source port from 1024 to 32767"}
+	}
+	m.conntrack[in.tuple()] = modelEntry{"both", back.dst, out.dst}
+	m.conntrack[back] = modelEntry{"both", in.dst, in.src}
+	return m.passOn(in, m.conntrack[in.tuple()])
+}
+
+func (m *model) passOn(in *message, e modelEntry) outcome {
+	if in.ttl <= 1 {
+		return gone("time to live")
+	}
+	out := in.to(e.dst)
+	out.src = e.src
+	out.ttl--
+	if !m.routed(e.dst.Addr()) {
+		return gone("no route")
+	}
+	if pod, here := m.endpoints[e.dst.Addr()]; here {
+		// The neighbour is known.
+		copy(out.ether[0:], pod.PodMAC)
+		copy(out.ether[6:], pod.HostMAC)
+	}
+	return sent("to another node", out)
+}
+
+func (m *model) toPod(out *message, why string) outcome {
+	pod, here := m.endpoints[out.dst.Addr()]
+	if !here {
+		return next(why+" by the host", out)
+	}
+	copy(out.ether[0:], pod.PodMAC)
+	copy(out.ether[6:], pod.HostMAC)
+	return sent(why, out)
+}
+
+// podFrom is what happens to a packet of a pod.
+func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
+	if in == nil {
+		return gone("cannot be parsed")
+	}
+	link := in.src.Addr().Is6() && (in.src.Addr().IsLinkLocalUnicast() || in.src.Addr().IsUnspecified())
+	if !link && !slices.Contains(from.Addrs, in.src.Addr()) {
+		return gone("spoofed")
+	}
+	if !in.ports {
+		if out := m.echo(in, bpf.ScopeCluster); out.verdict != verdictNext {
+			return out
+		}
+		return m.toPod(in, "pod to pod")
+	}
+	if e, known := m.conntrack[in.tuple()]; known && e.action == "snat" {
+		in.src = e.src
+		return sent("reply", in)
+	}
+	return m.toPod(in, "pod to pod")
+}
+
+// echo answers echo requests to service addresses.
+func (m *model) echo(in *message, scope bpf.Scope) outcome {
+	request := map[byte]byte{unix.IPPROTO_ICMP: 8, unix.IPPROTO_ICMPV6: 128}[in.proto]
+	wrong := in.fragment || len(in.options) > 0 || in.src.Addr().Is4() != (in.proto == unix.IPPROTO_ICMP)
+	if _, found := m.services[bpf.Frontend{Addr: in.dst.Addr(), Scope: scope}]; !found || wrong || request == 0 ||
+		len(in.payload) < 8 || in.payload[0] != request || in.payload[1] != 0 {
+		return next("not ours", in)
+	}
+	out := in.answer(in.proto, slices.Clone(in.payload))
+	out.trailer = in.trailer
+	out.payload[0] = map[byte]byte{8: 0, 128: 129}[request]
+	return sent("echo reply", out)
+}
+
+// reject answers a packet that nobody listens to.
+func (in *message) reject() outcome {
+	if len(in.options) > 0 {
+		return gone("options")
+	}
+	if in.proto == unix.IPPROTO_TCP {
+		return in.reset()
+	}
+	quote := slices.Concat(in.header, in.payload[:8])
+	if in.src.Addr().Is4() {
+		return sent("ICMP error", in.answer(unix.IPPROTO_ICMP, append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, quote...)))
+	}
+	return sent("ICMP error", in.answer(unix.IPPROTO_ICMPV6, append([]byte{1, 4, 0, 0, 0, 0, 0, 0}, quote...)))
+}
+
+func (in *message) reset() outcome {
+	if in.payload[13]&4 != 0 {
+		return gone("no answer to a reset")
+	}
+	tcp, flags := make([]byte, 20), in.payload[13]
+	copy(tcp[0:2], in.payload[2:4])
+	copy(tcp[2:4], in.payload[0:2])
+	tcp[12], tcp[13] = 5<<4, 4
+	if flags&0x10 != 0 {
+		copy(tcp[4:8], in.payload[8:12])
+	} else {
+		length := uint32(len(in.payload)) - uint32(in.payload[12]>>4)*4 + uint32(flags>>1&1) + uint32(flags&1)
+		binary.BigEndian.PutUint32(tcp[8:], binary.BigEndian.Uint32(in.payload[4:])+length)
+		tcp[13] |= 0x10
+	}
+	return sent("reset", in.answer(unix.IPPROTO_TCP, tcp))
+}
