@@ -30,6 +30,11 @@ type Datapath struct {
 	slots  *array
 	bends  *array
 
+	// scanning keeps searches for stale sockets apart; scan is nil until the
+	// first.
+	scanning sync.Mutex
+	scan     *scanner
+
 	mu    sync.Mutex
 	close []func() error
 }

@@ -21,24 +21,13 @@ import (
 	"slipway.dev/slipway/internal/roottest"
 )
 
-// bpffs mounts a BPF file system of the test's own and returns a pin
-// directory on it.
-func bpffs(t *testing.T) string {
+// bpffs returns a pin directory of the test's own.
+func bpffs(t testing.TB) string {
 	t.Helper()
-	roottest.Require(t)
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return filepath.Join(dir, "slipway")
+	return filepath.Join(roottest.BPFFS(t), "slipway")
 }
 
-func openDatapath(t *testing.T, pins string) *bpf.Datapath {
+func openDatapath(t testing.TB, pins string) *bpf.Datapath {
 	t.Helper()
 	d, err := bpf.Open(bpf.Config{PinDir: pins, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -49,27 +38,9 @@ func openDatapath(t *testing.T, pins string) *bpf.Datapath {
 }
 
 // cgroup makes a cgroup of the test's own below the root of cgroup v2.
-func cgroup(t *testing.T) string {
+func cgroup(t testing.TB) string {
 	t.Helper()
-	roottest.Require(t)
-	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var st unix.Statfs_t
-		if unix.Statfs(root, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
-		}
-		dir, err := os.MkdirTemp(root, "slipway-bpf-test-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := os.Remove(dir); err != nil {
-				t.Error(err)
-			}
-		})
-		return dir
-	}
-	t.Skip("no cgroup v2 on this machine")
-	return ""
+	return roottest.Cgroup(t)
 }
 
 // serve answers every request, TCP and UDP, with a name.
@@ -121,8 +92,12 @@ func answer(conn net.Conn, name string) {
 
 // TestMain turns the test binary into a client when it is asked to be one.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "client" {
-		answer, err := client(os.Args[2], os.Args[3], netip.MustParseAddrPort(os.Args[4]))
+	if len(os.Args) == 5 && (os.Args[1] == "client" || os.Args[1] == "holder") {
+		talk := exchange
+		if os.Args[1] == "holder" {
+			talk = hold
+		}
+		answer, err := client(os.Args[2], os.Args[3], netip.MustParseAddrPort(os.Args[4]), talk)
 		if err != nil {
 			answer = "error: " + err.Error()
 		}
@@ -146,7 +121,7 @@ func ask(t *testing.T, cgroup, kind string, to netip.AddrPort) string {
 	return strings.TrimSpace(string(out))
 }
 
-func client(dir, kind string, to netip.AddrPort) (string, error) {
+func client(dir, kind string, to netip.AddrPort, talk func(int, string, unix.Sockaddr) (string, error)) (string, error) {
 	if dir != "" {
 		procs := filepath.Join(dir, "cgroup.procs")
 		if err := os.WriteFile(procs, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
@@ -170,7 +145,7 @@ func client(dir, kind string, to netip.AddrPort) (string, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return "", err
 	}
-	return exchange(fd, kind, sockaddr(family, to))
+	return talk(fd, kind, sockaddr(family, to))
 }
 
 func exchange(fd int, kind string, to unix.Sockaddr) (string, error) {
@@ -188,6 +163,12 @@ func exchange(fd int, kind string, to unix.Sockaddr) (string, error) {
 	if err := unix.Connect(fd, to); err != nil {
 		return "", err
 	}
+	return request(fd)
+}
+
+// request asks who is there over a connected socket.
+func request(fd int) (string, error) {
+	buf := make([]byte, 64)
 	// Before the server hangs up: then the socket has no peer any more.
 	peer, err := unix.Getpeername(fd)
 	if err != nil {

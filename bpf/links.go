@@ -40,6 +40,7 @@ func (d *Datapath) AttachSock(cgroup string) error {
 		"sock_recvmsg6": {d.sock.SockRecvmsg6, ebpf.AttachCGroupUDP6Recvmsg},
 		"sock_peer4":    {d.sock.SockPeer4, ebpf.AttachCgroupInet4GetPeername},
 		"sock_peer6":    {d.sock.SockPeer6, ebpf.AttachCgroupInet6GetPeername},
+		"sock_release":  {d.sock.SockRelease, ebpf.AttachCgroupInetSockRelease},
 	} {
 		err := d.attach(hook{
 			name: name, program: at.program,

@@ -91,10 +91,12 @@ type podPodAddrs struct {
 }
 
 type podReverse struct {
-	_    structs.HostLayout
-	Addr podAddr
-	Port uint16
-	Pad  uint16
+	_     structs.HostLayout
+	Addr  podAddr
+	Port  uint16
+	Proto uint8
+	Pad   [5]uint8
+	Netns uint64
 }
 
 type podReverseKey struct {

@@ -12,6 +12,8 @@
 #include "lib/addr.h"
 #include "lib/svc.h"
 
+#define AF_INET 2
+
 #define PROCEED 1
 #define REJECT 0
 
@@ -47,7 +49,12 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct fro
 		.addr = backend->addr,
 		.port = backend->port,
 	};
-	struct reverse value = { .addr = service->addr, .port = service->port };
+	struct reverse value = {
+		.addr = service->addr,
+		.port = service->port,
+		.proto = service->proto,
+		.netns = bpf_get_netns_cookie(ctx),
+	};
 
 	bpf_map_update_elem(&reverses, &key, &value, BPF_ANY);
 }
@@ -189,6 +196,30 @@ SEC("cgroup/getpeername6")
 int sock_peer6(struct bpf_sock_addr *ctx)
 {
 	return reverse6(ctx);
+}
+
+/* Forgets a socket that is closed, so that the map is left to those that live.
+ * What unconnected ones have used is not known here; it is evicted.
+ */
+SEC("cgroup/sock_release")
+int sock_release(struct bpf_sock *ctx)
+{
+	/* Volatile, for the compiler must not merge loads from the two families:
+	 * the verifier wants constant offsets.
+	 */
+	const volatile struct bpf_sock *sk = ctx;
+	struct reverse_key key = { .cookie = bpf_get_socket_cookie(ctx), .port = sk->dst_port };
+
+	if (!key.port)
+		return PROCEED;
+	if (sk->family == AF_INET) {
+		key.addr = addr_v4(sk->dst_ip4);
+	} else {
+		for (int i = 0; i < 4; i++)
+			key.addr.w[i] = sk->dst_ip6[i];
+	}
+	bpf_map_delete_elem(&reverses, &key);
+	return PROCEED;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

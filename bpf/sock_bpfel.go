@@ -91,10 +91,12 @@ type sockPodAddrs struct {
 }
 
 type sockReverse struct {
-	_    structs.HostLayout
-	Addr sockAddr
-	Port uint16
-	Pad  uint16
+	_     structs.HostLayout
+	Addr  sockAddr
+	Port  uint16
+	Proto uint8
+	Pad   [5]uint8
+	Netns uint64
 }
 
 type sockReverseKey struct {
@@ -143,6 +145,7 @@ const (
 	sockProgSockPeer6    = "sock_peer6"
 	sockProgSockRecvmsg4 = "sock_recvmsg4"
 	sockProgSockRecvmsg6 = "sock_recvmsg6"
+	sockProgSockRelease  = "sock_release"
 	sockProgSockSendmsg4 = "sock_sendmsg4"
 	sockProgSockSendmsg6 = "sock_sendmsg6"
 )
@@ -195,6 +198,7 @@ type sockProgramSpecs struct {
 	SockPeer6    *ebpf.ProgramSpec `ebpf:"sock_peer6"`
 	SockRecvmsg4 *ebpf.ProgramSpec `ebpf:"sock_recvmsg4"`
 	SockRecvmsg6 *ebpf.ProgramSpec `ebpf:"sock_recvmsg6"`
+	SockRelease  *ebpf.ProgramSpec `ebpf:"sock_release"`
 	SockSendmsg4 *ebpf.ProgramSpec `ebpf:"sock_sendmsg4"`
 	SockSendmsg6 *ebpf.ProgramSpec `ebpf:"sock_sendmsg6"`
 }
@@ -287,6 +291,7 @@ type sockPrograms struct {
 	SockPeer6    *ebpf.Program `ebpf:"sock_peer6"`
 	SockRecvmsg4 *ebpf.Program `ebpf:"sock_recvmsg4"`
 	SockRecvmsg6 *ebpf.Program `ebpf:"sock_recvmsg6"`
+	SockRelease  *ebpf.Program `ebpf:"sock_release"`
 	SockSendmsg4 *ebpf.Program `ebpf:"sock_sendmsg4"`
 	SockSendmsg6 *ebpf.Program `ebpf:"sock_sendmsg6"`
 }
@@ -299,6 +304,7 @@ func (p *sockPrograms) Close() error {
 		p.SockPeer6,
 		p.SockRecvmsg4,
 		p.SockRecvmsg6,
+		p.SockRelease,
 		p.SockSendmsg4,
 		p.SockSendmsg6,
 	)

@@ -91,10 +91,12 @@ type uplinkPodAddrs struct {
 }
 
 type uplinkReverse struct {
-	_    structs.HostLayout
-	Addr uplinkAddr
-	Port uint16
-	Pad  uint16
+	_     structs.HostLayout
+	Addr  uplinkAddr
+	Port  uint16
+	Proto uint8
+	Pad   [5]uint8
+	Netns uint64
 }
 
 type uplinkReverseKey struct {

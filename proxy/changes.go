@@ -75,7 +75,7 @@ func last(obj any) any {
 	return obj
 }
 
-// follow has a handler of an informer that is called for the object before and
+// listen has a handler of an informer that is called for the object before and
 // after each change.
 func (p *Proxy) listen(informer cache.SharedIndexInformer, changed func(obj any)) error {
 	handle, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -111,8 +111,16 @@ func (p *Proxy) sliceChanged(obj any) {
 }
 
 func (p *Proxy) podChanged(obj any) {
-	if pod, ok := obj.(*corev1.Pod); ok && asksForPorts(pod) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	if asksForPorts(pod) {
 		p.touch(func(c *change) { c.pods[podName(pod)] = true })
+	}
+	if _, err := p.pods.Pods(pod.Namespace).Get(pod.Name); err != nil {
+		// There may be connections to it.
+		p.stale.judge()
 	}
 }
 

@@ -46,6 +46,9 @@ type Target struct {
 	// Backends are sorted, none twice. A frontend without backends belongs to
 	// a Service without endpoints.
 	Backends []bpf.Backend
+	// Serving are, for UDP, all endpoints of the Service that serve, also those
+	// that the frontend does not lead to, sorted. Sockets may keep them.
+	Serving []netip.AddrPort
 	// Affinity is for how long a client keeps its backend, in seconds; 0 for
 	// a Service without session affinity.
 	Affinity uint32
@@ -57,6 +60,7 @@ type Target struct {
 	Silent bool
 }
 
+// equal tells whether the data path has the same for both.
 func (t Target) equal(other Target) bool {
 	return t.Affinity == other.Affinity && t.Silent == other.Silent && slices.Equal(t.Backends, other.Backends) &&
 		(t.Sources == nil) == (other.Sources == nil) && slices.Equal(t.Sources, other.Sources)
@@ -191,6 +195,9 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 		outside = local
 	}
 	target := Target{Affinity: affinity(s)}
+	if protocol == bpf.ProtocolUDP {
+		target.Serving = found.serving()
+	}
 	add := func(addr netip.Addr, number int32, scope bpf.Scope, from *pool) {
 		target.Backends = from.backends(addr.Is4())
 		target.Silent = scope == bpf.ScopeExternal && len(target.Backends) == 0 && len(all.backends(addr.Is4())) > 0

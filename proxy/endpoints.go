@@ -19,6 +19,7 @@ type endpoint struct {
 	port        uint16
 	node        string
 	ready       bool
+	serving     bool
 	terminating bool
 	// nodes and zones are those that should use this endpoint (KEP-3015,
 	// KEP-2433).
@@ -57,6 +58,18 @@ func (e endpoints) usable(v4 bool, at Facts) endpoints {
 		return ready.near(at)
 	}
 	return terminating
+}
+
+// serving are those that serve, ready or not, in order.
+func (e endpoints) serving() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, one := range e {
+		if one.serving {
+			out = append(out, netip.AddrPortFrom(one.addr, one.port))
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return out
 }
 
 // near follows the hints as kube-proxy does: when all ready endpoints have hints
@@ -163,6 +176,7 @@ func parseEndpoint(family discoveryv1.AddressType, e discoveryv1.Endpoint) (endp
 			out.zones = append(out.zones, zone.Name)
 		}
 	}
+	out.serving = out.ready || yes(e.Conditions.Serving)
 	out.terminating = yes(e.Conditions.Serving) && e.Conditions.Terminating != nil && *e.Conditions.Terminating
 	return out, nil
 }

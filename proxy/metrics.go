@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"slipway.dev/slipway/bpf"
 )
 
 // metrics are our own names, and kube-proxy's where dashboards have them.
@@ -13,6 +15,7 @@ type metrics struct {
 	duration, kubeProxy  prometheus.Histogram
 	errors               prometheus.Counter
 	slotsUsed, slotsRoom prometheus.Gauge
+	closed               *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
@@ -33,6 +36,12 @@ func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
 		slotsRoom: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "slipway_proxy_slots_capacity", Help: "Slots that the data path has.",
 		}),
+		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "slipway_proxy_stale_sockets_closed_total", Help: "Sockets that were closed because their backend is gone.",
+		}, []string{"protocol"}),
+	}
+	for _, protocol := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP} {
+		m.closed.WithLabelValues(protocol.String())
 	}
 	if registry == nil {
 		return m, nil
@@ -43,7 +52,7 @@ func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
 	backends := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "slipway_proxy_backends", Help: "Backends that are in use.",
 	}, func() float64 { _, n := p.Stats(); return float64(n) })
-	for _, c := range []prometheus.Collector{m.duration, m.kubeProxy, m.errors, m.slotsUsed, m.slotsRoom, frontends, backends} {
+	for _, c := range []prometheus.Collector{m.duration, m.kubeProxy, m.errors, m.slotsUsed, m.slotsRoom, m.closed, frontends, backends} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -59,4 +68,8 @@ func (m *metrics) observe(took time.Duration, w *writer, err error) {
 	if err != nil {
 		m.errors.Inc()
 	}
+}
+
+func (m *metrics) socketsClosed(protocol bpf.Protocol, n int) {
+	m.closed.WithLabelValues(protocol.String()).Add(float64(n))
 }

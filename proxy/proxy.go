@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,7 @@ type Config struct {
 	Datapath interface {
 		Datapath
 		uplinker
+		staleCloser
 	}
 	// HealthAddress is where /healthz and /livez are served; not at all when
 	// it is empty.
@@ -66,6 +68,7 @@ func (c Config) Validate() error {
 type Proxy struct {
 	cfg      Config
 	metrics  *metrics
+	stale    *closer
 	health   *health.Server
 	services corelisters.ServiceLister
 	slices   cache.Indexer
@@ -73,6 +76,10 @@ type Proxy struct {
 	pods     corelisters.PodLister
 	synced   []cache.InformerSynced
 	changes  *changes
+	// tables is locked where they are changed, and where another goroutine
+	// than the one that does reads them.
+	tables sync.RWMutex
+	merger *merger
 	// serving is nil until the first write is through.
 	serving atomic.Pointer[counts]
 	// told are the problems that have been logged.
@@ -91,6 +98,7 @@ func New(cfg Config) (*Proxy, error) {
 	if p.metrics, err = newMetrics(cfg.Registry, p); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	p.stale = &closer{datapath: cfg.Datapath, log: cfg.Log, closed: p.metrics.socketsClosed, now: p.staleNow, changed: make(chan struct{}, 1)}
 	services := cfg.Informers.Core().V1().Services()
 	slices := cfg.Informers.Discovery().V1().EndpointSlices().Informer()
 	if err := slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {
@@ -138,6 +146,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.nodeChanged()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.follow(ctx, s, moved) })
+	group.Go(func() error { return p.stale.run(ctx) })
 	if p.cfg.HealthAddress != "" {
 		group.Go(func() error { return p.health.Run(ctx, p.cfg.HealthAddress) })
 	}

@@ -51,6 +51,8 @@ func (m *machine) AttachUplink(int, []netip.Addr) error { return errors.New("no 
 func (m *machine) DetachUplink(int) error               { return nil }
 func (m *machine) Uplinks() ([]int, error)              { return nil, nil }
 
+func (m *machine) CloseStale(func(bpf.Use) bool) (map[bpf.Protocol]int, error) { return nil, nil }
+
 // TestRunFollowsServices runs a Proxy on a fake API, on a machine where no
 // uplink takes a program: Services are served all the same.
 func TestRunFollowsServices(t *testing.T) {

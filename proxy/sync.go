@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/proxy/health"
 )
 
@@ -22,8 +23,6 @@ type state struct {
 	writer *writer
 	node   *uplinks
 	facts  Facts
-	// merger is nil until all objects were compiled once.
-	merger *merger
 	checks map[types.NamespacedName]health.Check
 	// all says that the data path may differ from the tables anywhere; links
 	// that an uplink may be without its programs.
@@ -43,19 +42,23 @@ func (p *Proxy) sync(s *state) error {
 
 func (p *Proxy) write(s *state) error {
 	now := p.changes.take()
+	p.tables.Lock()
 	linkErr := p.compile(s, now)
-	if s.merger == nil {
+	p.tables.Unlock()
+	if p.merger == nil {
 		return linkErr
 	}
-	changed := s.merger.take()
+	changed := p.merger.take()
 	var err error
 	if s.all {
-		_, err = s.writer.apply(s.merger.tables)
+		_, err = s.writer.apply(p.merger.tables)
 	} else {
-		_, err = s.writer.update(s.merger.tables, changed)
+		_, err = s.writer.update(p.merger.tables, changed)
 	}
-	s.all = err != nil
-	p.tell(append(s.merger.problems(), p.answerHealth(s)...))
+	if s.all = err != nil; !s.all {
+		p.stale.judge()
+	}
+	p.tell(append(p.merger.problems(), p.answerHealth(s)...))
 	p.serving.Store(&counts{len(s.writer.entries), len(s.writer.ids.used)})
 	return errors.Join(linkErr, err)
 }
@@ -64,13 +67,13 @@ func (p *Proxy) write(s *state) error {
 // them.
 func (p *Proxy) compile(s *state, now change) error {
 	var linkErr error
-	if now.node || s.links || s.merger == nil {
+	if now.node || s.links || p.merger == nil {
 		var facts Facts
 		if facts, linkErr = p.look(s.node); facts.NodeName == "" {
 			return linkErr
 		}
 		s.links = linkErr != nil
-		if s.merger == nil || !facts.equal(s.facts) {
+		if p.merger == nil || !facts.equal(s.facts) {
 			s.facts = facts
 			return errors.Join(linkErr, p.compileAll(s))
 		}
@@ -81,12 +84,20 @@ func (p *Proxy) compile(s *state, now change) error {
 	for key := range now.pods {
 		namespace, name, _ := strings.Cut(key, "/")
 		if pod, err := p.pods.Pods(namespace).Get(name); err == nil {
-			s.merger.set(compilePod(pod, s.facts))
+			p.merger.set(compilePod(pod, s.facts))
 		} else {
-			s.merger.remove("Pod " + key)
+			p.merger.remove("Pod " + key)
 		}
 	}
 	return linkErr
+}
+
+// target is where a frontend leads.
+func (p *Proxy) target(f bpf.Frontend) (Target, bool) {
+	p.tables.RLock()
+	defer p.tables.RUnlock()
+	target, served := p.merger.tables[f]
+	return target, served
 }
 
 // look finds out what is so of the node, and puts the programs on its uplinks.
@@ -108,12 +119,12 @@ func (p *Proxy) compileAll(s *state) error {
 	if err != nil {
 		return err
 	}
-	s.merger, s.all, s.checks = newMerger(), true, map[types.NamespacedName]health.Check{}
+	p.merger, s.all, s.checks = newMerger(), true, map[types.NamespacedName]health.Check{}
 	for _, service := range services {
 		p.compileService(s, objectName(service))
 	}
 	for _, pod := range pods {
-		s.merger.set(compilePod(pod, s.facts))
+		p.merger.set(compilePod(pod, s.facts))
 	}
 	return nil
 }
@@ -125,11 +136,11 @@ func (p *Proxy) compileService(s *state, key string) {
 	delete(s.checks, id)
 	service, err := p.services.Services(namespace).Get(name)
 	if err != nil {
-		s.merger.remove("Service " + key)
+		p.merger.remove("Service " + key)
 		return
 	}
 	found := p.slicesOf(key)
-	s.merger.set(compileService(service, found, s.facts))
+	p.merger.set(compileService(service, found, s.facts))
 	if check, asked := HealthCheck(service, found, s.facts.NodeName); asked {
 		s.checks[id] = check
 	}

@@ -100,9 +100,22 @@ _Static_assert(sizeof(struct reverse_key) == 32, "reverse_key");
 struct reverse {
 	struct addr addr;
 	__be16 port;
-	__u16 pad;
+	__u8 proto;
+	__u8 pad[5];
+	__u64 netns; /* cookie of the socket's network namespace */
 };
-_Static_assert(sizeof(struct reverse) == 20, "reverse");
+_Static_assert(sizeof(struct reverse) == 32, "reverse");
+
+/* How sockets came to a backend: by a service address. */
+struct use {
+	struct addr service;
+	struct addr backend;
+	__be16 service_port;
+	__be16 backend_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct use) == 40, "use");
 
 struct tuple {
 	struct addr src;

@@ -23,7 +23,7 @@ func (a *Agent) Health() []Health {
 }
 
 // sockHooks is how many socket hooks the data path has when it is whole.
-const sockHooks = 8
+const sockHooks = 9
 
 func (a *Agent) datapathHealth() Health {
 	h := Health{Name: "data path", Do: "run `slipway check`; a restart attaches what is missing"}

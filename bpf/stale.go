@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+)
+
+// Use is how sockets came to a backend: by an address of a Service.
+type Use struct {
+	Service, Backend netip.AddrPort
+	Protocol         Protocol
+}
+
+// CloseStale closes the sockets that came to a backend by a Service, where
+// stale says that the Service no longer means this backend. It finds them in all
+// network namespaces that a process is in. Their owners get ECONNABORTED at
+// once, and may connect again. Sockets that connected straight to the backend
+// are left alone. Namespaces without such a use are not searched. It returns how
+// many were closed, by protocol, also beside an error.
+func (d *Datapath) CloseStale(stale func(Use) bool) (map[Protocol]int, error) {
+	d.scanning.Lock()
+	defer d.scanning.Unlock()
+	found, err := d.findStale(stale)
+	if err != nil || len(found.uses) == 0 {
+		return nil, err
+	}
+	s, err := d.scanner()
+	if err != nil {
+		return nil, fmt.Errorf("close stale sockets: %w", err)
+	}
+	closed, err := s.scan(found)
+	if err != nil {
+		return closed, fmt.Errorf("close stale sockets: %w", err)
+	}
+	// Nobody is left who has these, so the next call need not search for them.
+	for _, key := range found.sockets {
+		if err := d.maps.Reverses.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return closed, fmt.Errorf("forget closed socket: %w", err)
+		}
+	}
+	return closed, nil
+}
+
+// findings are the uses that are stale, the sockets that had them, and where
+// those may be.
+type findings struct {
+	uses    map[Use]bool
+	sockets []uplinkReverseKey
+	places  map[place]bool
+}
+
+// place is a network namespace, by its cookie, and the protocol to search there.
+type place struct {
+	netns    uint64
+	protocol Protocol
+}
+
+// entriesAtOnce are read by one system call: more than a bucket of the map ever
+// holds.
+const entriesAtOnce = 4096
+
+func (d *Datapath) findStale(stale func(Use) bool) (*findings, error) {
+	f := &findings{uses: map[Use]bool{}, places: map[place]bool{}}
+	known := map[Use]bool{}
+	keys, values := make([]uplinkReverseKey, entriesAtOnce), make([]uplinkReverse, entriesAtOnce)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := d.maps.Reverses.BatchLookup(&cursor, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil, fmt.Errorf("list uses of services: %w", err)
+		}
+		for i := range n {
+			use := useOf(keys[i], values[i])
+			is, asked := known[use]
+			if !asked {
+				is = stale(use)
+				known[use] = is
+			}
+			if is {
+				f.uses[use] = true
+				f.sockets = append(f.sockets, keys[i])
+				f.places[place{values[i].Netns, use.Protocol}] = true
+			}
+		}
+		if err != nil {
+			return f, nil
+		}
+	}
+}
+
+func useOf(key uplinkReverseKey, value uplinkReverse) Use {
+	return Use{
+		Service:  netip.AddrPortFrom(fromAddr(value.Addr), toPort(value.Port)),
+		Backend:  netip.AddrPortFrom(fromAddr(key.Addr), toPort(key.Port)),
+		Protocol: Protocol(value.Proto),
+	}
+}
+
+func (u Use) key() staleUse {
+	return staleUse{
+		Service: staleAddr(toAddr(u.Service.Addr())), ServicePort: toPort(u.Service.Port()),
+		Backend: staleAddr(toAddr(u.Backend.Addr())), BackendPort: toPort(u.Backend.Port()),
+		Proto: uint8(u.Protocol),
+	}
+}
