@@ -99,7 +99,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 				if rnd.IntN(4) == 0 {
 					continue
 				}
-				f := bpf.Frontend{Addr: addr, Port: port, Protocol: protocol, Scope: bpf.ScopeExternal}
+				f := bpf.Frontend{Addr: addr, Port: port, Protocol: protocol, Scope: bpf.Scope(rnd.IntN(2))}
 				first += 8
 				m.services[f] = l.randomService(t, rnd, f, first)
 			}

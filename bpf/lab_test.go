@@ -163,6 +163,9 @@ func exchange(fd int, kind string, to unix.Sockaddr) (string, error) {
 	if err := unix.Connect(fd, to); err != nil {
 		return "", err
 	}
+	if kind == "udp-connect" {
+		return "connected", nil
+	}
 	return request(fd)
 }
 

@@ -224,17 +224,23 @@ func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
 	if !link && !slices.Contains(from.Addrs, in.src.Addr()) {
 		return gone("spoofed")
 	}
-	if !in.ports {
-		if out := m.echo(in, bpf.ScopeCluster); out.verdict != verdictNext {
-			return out
-		}
-		return m.toPod(in, "pod to pod")
-	}
 	if e, known := m.conntrack[in.tuple()]; known && e.action == "snat" {
 		in.src = e.src
 		return sent("reply", in)
 	}
-	return m.toPod(in, "pod to pod")
+	if _, here := m.endpoints[in.dst.Addr()]; here {
+		return m.toPod(in, "pod to pod")
+	}
+	if !in.ports {
+		return m.echo(in, bpf.ScopeCluster)
+	}
+	f := bpf.Frontend{Addr: in.dst.Addr(), Scope: bpf.ScopeCluster}
+	_, ours := m.services[f]
+	f.Port, f.Protocol = in.dst.Port(), bpf.Protocol(in.proto)
+	if ours && in.proto == unix.IPPROTO_UDP && len(m.services[f].backends) == 0 {
+		return in.reject()
+	}
+	return next("to the host", in)
 }
 
 // echo answers echo requests to service addresses.

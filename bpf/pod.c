@@ -13,6 +13,7 @@
 #include "lib/deliver.h"
 #include "lib/echo.h"
 #include "lib/nat.h"
+#include "lib/unserved.h"
 
 /* Link-local and unspecified addresses are used by neighbour discovery only;
  * the host does not route them.
@@ -60,8 +61,10 @@ int pod_from(struct __sk_buff *skb)
 		 */
 		return bpf_redirect_neigh(nat.ifindex, NULL, 0, 0);
 	}
-	result = p.ports ? VERDICT_NEXT : echo(skb, &p, SCOPE_CLUSTER, 0);
-	return result == VERDICT_NEXT ? deliver_local(skb, &p.tuple.dst) : result;
+	result = deliver_local(skb, &p.tuple.dst);
+	if (result != VERDICT_NEXT)
+		return result;
+	return p.ports ? refuse_unserved(skb, &p, 0) : echo(skb, &p, SCOPE_CLUSTER, 0);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

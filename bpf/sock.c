@@ -96,15 +96,25 @@ static __always_inline bool recall(struct bpf_sock_addr *ctx, struct addr *addr)
 	return true;
 }
 
-static __always_inline int forward4(struct bpf_sock_addr *ctx)
+/* Refuses an address without backends. To connect a UDP socket is no attempt to
+ * reach anybody, and programs do it to learn their own address: it succeeds. What
+ * is sent then is refused as a packet.
+ */
+static __always_inline int refuse(const struct bpf_sock_addr *ctx, bool connects)
+{
+	if (connects && ctx->protocol == IPPROTO_UDP)
+		return PROCEED;
+	bpf_set_retval(-ECONNREFUSED);
+	return REJECT;
+}
+
+static __always_inline int forward4(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct addr addr = sock_addr4(ctx);
 	int result = translate(ctx, &addr);
 
-	if (result == SVC_EMPTY) {
-		bpf_set_retval(-ECONNREFUSED);
-		return REJECT;
-	}
+	if (result < 0)
+		return refuse(ctx, connects);
 	if (result == SVC_FOUND)
 		ctx->user_ip4 = addr.w[3];
 	return PROCEED;
@@ -118,15 +128,13 @@ static __always_inline void store6(struct bpf_sock_addr *ctx, const struct addr 
 	ctx->user_ip6[3] = addr->w[3];
 }
 
-static __always_inline int forward6(struct bpf_sock_addr *ctx)
+static __always_inline int forward6(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct addr addr = sock_addr6(ctx);
 	int result = translate(ctx, &addr);
 
-	if (result == SVC_EMPTY) {
-		bpf_set_retval(-ECONNREFUSED);
-		return REJECT;
-	}
+	if (result < 0)
+		return refuse(ctx, connects);
 	if (result == SVC_FOUND)
 		store6(ctx, &addr);
 	return PROCEED;
@@ -153,25 +161,25 @@ static __always_inline int reverse6(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect4")
 int sock_connect4(struct bpf_sock_addr *ctx)
 {
-	return forward4(ctx);
+	return forward4(ctx, true);
 }
 
 SEC("cgroup/connect6")
 int sock_connect6(struct bpf_sock_addr *ctx)
 {
-	return forward6(ctx);
+	return forward6(ctx, true);
 }
 
 SEC("cgroup/sendmsg4")
 int sock_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return forward4(ctx);
+	return forward4(ctx, false);
 }
 
 SEC("cgroup/sendmsg6")
 int sock_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return forward6(ctx);
+	return forward6(ctx, false);
 }
 
 SEC("cgroup/recvmsg4")

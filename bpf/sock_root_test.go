@@ -3,10 +3,15 @@
 package bpf_test
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 
 	"slipway.dev/slipway/bpf"
 )
@@ -109,34 +114,57 @@ func TestRootSockLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-func TestRootSockRefusesWithoutEndpoints(t *testing.T) {
-	group := cgroup(t)
-	d := openDatapath(t, bpffs(t))
-	if err := d.AttachSock(group); err != nil {
+// Frontends without backends, and the ports of a cluster address that its Service
+// does not have, are refused. Nothing may leave the node by its routes.
+func TestRootSockRefuses(t *testing.T) {
+	group, l := cgroup(t), newLab(t)
+	if err := l.datapath.AttachSock(group); err != nil {
 		t.Fatal(err)
 	}
-	for i, tt := range kinds {
-		service := netip.AddrPortFrom(netip.MustParseAddr(tt.service), uint16(81+i))
-		publish(t, d, bpf.Frontend{Addr: service.Addr(), Port: service.Port(), Protocol: tt.protocol}, 0)
-		if got := ask(t, group, tt.kind, service); !strings.Contains(got, "connection refused") {
-			t.Errorf("%s: got %q, expected that the connection is refused", tt.name, got)
+	for _, addr := range []string{"10.96.0.9", "fd00:96::9"} {
+		// The way that packets would go.
+		gateway := labAddrs["IPv4"].outside
+		if netip.MustParseAddr(addr).Is6() {
+			gateway = labAddrs["IPv6"].outside
+		}
+		within(t, l.node, func() error {
+			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParseAddr(addr), netip.MustParseAddr(addr).BitLen()), Gw: net.ParseIP(gateway)})
+		})
+		publish(t, l.datapath, bpf.Frontend{Addr: netip.MustParseAddr(addr)}, 0)
+	}
+	for from, ns := range map[string]netns.NsHandle{"node": l.node, "pod": l.pod} {
+		for _, tt := range kinds {
+			service := netip.AddrPortFrom(netip.MustParseAddr(tt.service), 81)
+			publish(t, l.datapath, bpf.Frontend{Addr: service.Addr(), Port: service.Port(), Protocol: tt.protocol}, 0)
+			for _, port := range []uint16{81, 99} {
+				t.Run(fmt.Sprint(from, " ", tt.name, " port ", port), func(t *testing.T) {
+					within(t, ns, func() error {
+						if got := ask(t, group, tt.kind, netip.AddrPortFrom(service.Addr(), port)); !strings.Contains(got, "connection refused") {
+							return fmt.Errorf("got %q, expected that the connection is refused", got)
+						}
+						return nil
+					})
+				})
+			}
 		}
 	}
 }
 
-// The ports of a cluster address that its Service does not have are refused: a
-// packet to them would leave the node by its default route.
-func TestRootSockRefusesOtherPorts(t *testing.T) {
+// To connect a UDP socket reaches nobody, so it cannot be refused.
+func TestRootSockConnectsUDP(t *testing.T) {
 	group := cgroup(t)
 	d := openDatapath(t, bpffs(t))
 	if err := d.AttachSock(group); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range kinds {
-		addr := netip.MustParseAddr(tt.service)
-		publish(t, d, bpf.Frontend{Addr: addr}, 0)
-		if got := ask(t, group, tt.kind, netip.AddrPortFrom(addr, 99)); !strings.Contains(got, "connection refused") {
-			t.Errorf("%s: got %q, expected that the connection is refused", tt.name, got)
+	for _, addr := range []string{"127.0.0.1", "::1"} {
+		service := netip.AddrPortFrom(netip.MustParseAddr(addr), 81)
+		publish(t, d, bpf.Frontend{Addr: service.Addr()}, 0)
+		publish(t, d, bpf.Frontend{Addr: service.Addr(), Port: 82, Protocol: bpf.ProtocolUDP}, 0)
+		for _, port := range []uint16{81, 82} {
+			if got := ask(t, group, "udp-connect", netip.AddrPortFrom(service.Addr(), port)); got != "connected" {
+				t.Errorf("port %d: got %q", port, got)
+			}
 		}
 	}
 }

@@ -13,10 +13,10 @@
 #include "lib/deliver.h"
 #include "lib/echo.h"
 #include "lib/nat.h"
-#include "lib/reject.h"
 #include "lib/route.h"
 #include "lib/snat.h"
 #include "lib/svc.h"
+#include "lib/unserved.h"
 
 /* Other backends that are tried when a reply could not be told apart from one
  * of another connection.
@@ -89,7 +89,7 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 		if (result == SVC_NONE)
 			return VERDICT_NEXT;
 		if (result == SVC_EMPTY)
-			return reject(skb, p);
+			return reject(skb, p, 0);
 		if (result == SVC_DENIED)
 			return drop(DROP_SOURCE_RANGE);
 		if (result != SVC_FOUND)
@@ -155,7 +155,7 @@ int uplink_out(struct __sk_buff *skb)
 		return echo(skb, &p, SCOPE_CLUSTER, BPF_F_INGRESS);
 	reply = ct_find(&p.tuple);
 	if (!reply || reply->action != CT_SNAT)
-		return VERDICT_NEXT;
+		return refuse_unserved(skb, &p, BPF_F_INGRESS);
 	struct ct nat = *reply;
 
 	err = nat_rewrite(skb, &p, NAT_SRC, &nat.addr, nat.port);

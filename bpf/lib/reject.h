@@ -123,9 +123,10 @@ static __always_inline int reject_udp(struct __sk_buff *skb, const struct packet
 }
 
 /* Refuses a packet as the host that it is for would, were nobody listening: TCP
- * with a reset, UDP with an ICMP error. It goes back where it came from.
+ * with a reset, UDP with an ICMP error. It goes back where it came from:
+ * direction is that of bpf_redirect, 0 or BPF_F_INGRESS.
  */
-static __always_inline int reject(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int reject(struct __sk_buff *skb, const struct packet *p, __u64 direction)
 {
 	int err = -DROP_NO_ENDPOINT;
 
@@ -133,5 +134,5 @@ static __always_inline int reject(struct __sk_buff *skb, const struct packet *p)
 		err = p->tuple.proto == IPPROTO_TCP ? reject_tcp(skb, p) : reject_udp(skb, p);
 	if (err)
 		return drop(-err);
-	return bpf_redirect(skb->ifindex, 0);
+	return bpf_redirect(skb->ifindex, direction);
 }
