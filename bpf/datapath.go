@@ -27,6 +27,7 @@ type Datapath struct {
 	sock   sockPrograms
 	pod    podPrograms
 	uplink uplinkPrograms
+	count  countPrograms
 	slots  *array
 	bends  *array
 
@@ -78,6 +79,12 @@ func (d *Datapath) load() error {
 	}
 	d.uplink, d.maps = uplink.uplinkPrograms, uplink.uplinkMaps
 	d.onClose(uplink.Close)
+	var count countObjects
+	if err := d.loadObject("count", loadCount, &count); err != nil {
+		return err
+	}
+	d.count = count.countPrograms
+	d.onClose(count.Close)
 	var err error
 	if d.slots, err = mapArray(d.maps.Slots); err != nil {
 		return fmt.Errorf("map slots into memory: %w", err)

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+//go:build ignore
+
+/* Counts the entries of the hash tables. The kernel keeps these numbers, but
+ * tells them to programs only; to go through a table takes as long as it is
+ * full.
+ */
+
+#include "lib/maps.h"
+
+struct bpf_map {
+} __attribute__((preserve_access_index));
+
+extern __s64 bpf_map_sum_elem_count(const struct bpf_map *map) __ksym;
+
+/* One for each hash table, by its name. */
+struct table_counts {
+	__s64 frontends;
+	__s64 reverses;
+	__s64 affinities;
+	__s64 conntrack;
+	__s64 uplinks;
+	__s64 endpoints;
+	__s64 pods;
+};
+_Static_assert(sizeof(struct table_counts) == 56, "table_counts");
+
+/* Into the program's debug information, and from there to Go. */
+const struct table_counts *unused_table_counts __attribute__((unused));
+
+#define COUNT(table) bpf_map_sum_elem_count((const struct bpf_map *)&table)
+
+SEC("syscall")
+int count_tables(struct table_counts *out)
+{
+	out->frontends = COUNT(frontends);
+	out->reverses = COUNT(reverses);
+	out->affinities = COUNT(affinities);
+	out->conntrack = COUNT(conntrack);
+	out->uplinks = COUNT(uplinks);
+	out->endpoints = COUNT(endpoints);
+	out->pods = COUNT(pods);
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

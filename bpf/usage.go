@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
+
+// Usage is how full a table is.
+type Usage struct {
+	// Table is the name of the map and of its pin.
+	Table    string
+	Capacity uint32
+	// Entries is not known here for arrays that are written through memory.
+	Entries uint32
+	// Array tells that the table always has all its entries.
+	Array bool
+	// Evicts tells that a new entry takes the place of the one that was not
+	// used for longest: such a table is full in time, and that is no fault.
+	Evicts bool
+	// Memory is what the kernel has for it, in bytes.
+	Memory uint64
+}
+
+// Usage returns how full all tables are, by name. What it costs does not depend
+// on how full they are.
+func (d *Datapath) Usage() ([]Usage, error) {
+	counts, err := d.counts()
+	if err != nil {
+		return nil, err
+	}
+	tables := d.maps.byName()
+	var out []Usage
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		m := *tables[name]
+		u := Usage{Table: name, Capacity: m.MaxEntries(), Evicts: m.Type() == ebpf.LRUHash}
+		u.Array = m.Type() == ebpf.Array || m.Type() == ebpf.PerCPUArray
+		// The kernel adds up what CPUs have counted, while others go on.
+		u.Entries = uint32(max(0, counts[name]))
+		info, err := m.Info()
+		if err != nil {
+			return nil, fmt.Errorf("read size of table %s: %w", name, err)
+		}
+		u.Memory, _ = info.Memlock()
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// counts returns the entries of all hash tables.
+func (d *Datapath) counts() (map[string]int64, error) {
+	var n countTableCounts
+	code, err := d.count.CountTables.Run(&ebpf.RunOptions{Context: n, ContextOut: &n})
+	if err != nil || code != 0 {
+		return nil, fmt.Errorf("count entries of tables: code %d: %w", code, err)
+	}
+	return countsOf(n), nil
+}
+
+func countsOf(n countTableCounts) map[string]int64 {
+	return map[string]int64{
+		"affinities": n.Affinities, "conntrack": n.Conntrack, "endpoints": n.Endpoints, "frontends": n.Frontends,
+		"pods": n.Pods, "reverses": n.Reverses, "uplinks": n.Uplinks,
+	}
+}
