@@ -77,7 +77,9 @@ func (d *Datapath) Conntrack() iter.Seq2[Conntrack, error] {
 }
 
 func conntrackOf(key uplinkTuple, value uplinkCt, now time.Duration) Conntrack {
-	at := func(addr uplinkAddr, port uint16) netip.AddrPort { return netip.AddrPortFrom(fromAddr(addr), toPort(port)) }
+	at := func(addr uplinkAddr, port uint16) netip.AddrPort {
+		return netip.AddrPortFrom(fromAddr(addr), toPort(port))
+	}
 	c := Conntrack{
 		Protocol: Protocol(key.Proto), Src: at(key.Src, key.Sport), Dst: at(key.Dst, key.Dport),
 		Rewrite: Rewrite(value.Action), To: at(value.Addr, value.Port),

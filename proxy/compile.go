@@ -82,6 +82,12 @@ func (p Problem) Error() string { return p.Object + ": " + p.Message }
 // is compiled. Endpoints are chosen as KEP-1669 says: the ready ones, and if
 // there is none those that still serve while they terminate.
 func Compile(objects Objects, facts Facts) (Tables, []Problem) {
+	all := merge(objects, facts)
+	return all.tables, all.problems()
+}
+
+// merge compiles all objects at once.
+func merge(objects Objects, facts Facts) *merger {
 	slices := map[string][]*discoveryv1.EndpointSlice{}
 	for _, slice := range objects.Slices {
 		key := serviceOf(slice)
@@ -94,7 +100,7 @@ func Compile(objects Objects, facts Facts) (Tables, []Problem) {
 	for _, pod := range objects.Pods {
 		all.set(compilePod(pod, facts))
 	}
-	return all.tables, all.problems()
+	return all
 }
 
 // serviceOf is NAMESPACE/NAME of the Service that a slice belongs to.

@@ -37,30 +37,9 @@ func zoneOf(node *corev1.Node) string { return node.Labels[corev1.LabelTopologyZ
 
 // facts are those of this node with its addresses.
 func (p *Proxy) facts(addrs []netip.Addr) Facts {
-	f := Facts{NodeName: p.cfg.NodeName, NodeAddrs: addrs, PeerAddrs: p.peerAddrs()}
-	if node, err := p.nodes.Get(p.cfg.NodeName); err == nil {
-		f.Zone = zoneOf(node)
-	}
-	return f
-}
-
-// peerAddrs are the internal addresses of all nodes but this one, in order.
-func (p *Proxy) peerAddrs() []netip.Addr {
 	nodes, err := p.nodes.List(labels.Everything())
 	if err != nil {
-		return nil
+		nodes = nil // A lister reads memory and does not fail.
 	}
-	var out []netip.Addr
-	for _, node := range nodes {
-		if node.Name == p.cfg.NodeName {
-			continue
-		}
-		for _, a := range node.Status.Addresses {
-			if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
-				out = append(out, addr.Unmap())
-			}
-		}
-	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	return NewFacts(p.cfg.NodeName, addrs, nodes)
 }
