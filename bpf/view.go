@@ -65,7 +65,7 @@ func (d *Datapath) openTable(name string, want *ebpf.MapSpec) (*ebpf.Map, error)
 	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: want.Type != ebpf.Array})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: there is no %s", d.missing(), path)
+		return nil, d.missing(name)
 	case err != nil:
 		return nil, fmt.Errorf("open pinned map %s: %w", name, err)
 	}
@@ -77,11 +77,11 @@ func (d *Datapath) openTable(name string, want *ebpf.MapSpec) (*ebpf.Map, error)
 }
 
 // missing tells no data path from one without a certain table.
-func (d *Datapath) missing() error {
+func (d *Datapath) missing(table string) error {
 	if entries, err := os.ReadDir(d.cfg.mapDir()); err == nil && len(entries) > 0 {
-		return ErrOtherLayout
+		return fmt.Errorf("%w: it has no table %s", ErrOtherLayout, table)
 	}
-	return ErrNoDatapath
+	return fmt.Errorf("%w: nothing is pinned in %s", ErrNoDatapath, d.cfg.mapDir())
 }
 
 // byName are all maps by the names of their pins.

@@ -24,9 +24,26 @@ func AdminClient(cfg Config) (kubernetes.Interface, error) {
 	if _, err := os.Stat(cfg.Kubeconfig); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s does not exist: run this on a server, after `slipway up`", cfg.Kubeconfig)
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", cfg.Kubeconfig)
+	return commandClient(cfg.Kubeconfig)
+}
+
+// ReaderClient returns a client that may read what the data plane reads: the
+// administrator's on a server, that of the node's agent elsewhere.
+func ReaderClient(cfg Config) (kubernetes.Interface, error) {
+	agent := cfg.certificates().Path("agent.kubeconfig")
+	if _, err := os.Stat(cfg.Kubeconfig); errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(agent); err == nil {
+			return commandClient(agent)
+		}
+	}
+	return AdminClient(cfg)
+}
+
+// commandClient is for commands, which end soon.
+func commandClient(kubeconfig string) (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", cfg.Kubeconfig, err)
+		return nil, fmt.Errorf("read %s: %w", kubeconfig, err)
 	}
 	config.UserAgent = "slipway"
 	// Requests are made one after the other; the server has limits of its own.

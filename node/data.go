@@ -111,7 +111,7 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 
 func (c Config) agentPaths(group string) agent.Paths {
 	return agent.Paths{
-		Pins: c.pinDir(), Cgroup: group, Kubelet: c.kubeletDir(), Volumes: c.data("volumes"),
+		Pins: c.PinDir(), Cgroup: group, Kubelet: c.kubeletDir(), Volumes: c.data("volumes"),
 		CNIState: c.data("cni"), CNISocket: c.cniSocket(), CNIConf: c.run("cni", "net.d"),
 	}
 }

@@ -32,9 +32,11 @@ func (c Config) LogFile() string { return c.data("log", "slipway.log") }
 // ContainerdSocket is the socket of the container runtime.
 func (c Config) ContainerdSocket() string { return c.containerd().Socket() }
 
+// PinDir is where the data path is pinned.
+func (c Config) PinDir() string { return "/sys/fs/bpf/slipway" }
+
 func (c Config) kubeletDir() string  { return c.data("kubelet") }
 func (c Config) journal() string     { return c.data("host.json") }
-func (c Config) pinDir() string      { return "/sys/fs/bpf/slipway" }
 func (c Config) cniSocket() string   { return c.run("cni.sock") }
 func (c Config) statusSock() string  { return c.run("status.sock") }
 func (c Config) versionFile() string { return c.data("version.json") }

@@ -33,7 +33,7 @@ func removeNetwork(cfg Config, opts DownOptions) error {
 		}),
 		peers.Clean(),
 		addresspool.Clean(),
-		bpf.Remove(cfg.pinDir()),
+		bpf.Remove(cfg.PinDir()),
 		removeResults(),
 	)
 }

@@ -59,7 +59,7 @@ func statusWithoutProcess(cfg Config) []Check {
 	if pid := ContainerdPid(cfg); pid != 0 {
 		checks = append(checks, Check{Name: "containerd", OK: true, Says: fmt.Sprintf("process %d; pods go on running", pid)})
 	}
-	if links, err := os.ReadDir(cfg.pinDir()); err == nil && len(links) > 0 {
+	if links, err := os.ReadDir(cfg.PinDir()); err == nil && len(links) > 0 {
 		checks = append(checks, Check{Name: "data path", OK: true, Says: "pinned in the kernel; Services and pods keep their traffic"})
 	}
 	return checks

@@ -21,9 +21,10 @@ import (
 
 // frontend is one with all it leads to, for people and as JSON.
 type frontend struct {
-	Address  netip.Addr `json:"address"`
-	Port     uint16     `json:"port"`
-	Protocol string     `json:"protocol"`
+	Address netip.Addr `json:"address"`
+	// Port is 0, and Protocol any, for all that have no frontend of their own.
+	Port     uint16 `json:"port"`
+	Protocol string `json:"protocol"`
 	// Scope is cluster or external.
 	Scope string `json:"scope"`
 	// Owner is KIND NAMESPACE/NAME, empty when it is not known.
@@ -59,8 +60,26 @@ func place(flags bpf.BackendFlags) string {
 	return "remote"
 }
 
+// anyProtocol is that of a frontend for all ports that the address has no other
+// for.
+const anyProtocol = "any"
+
+func protocolName(p bpf.Protocol) string {
+	if p == 0 {
+		return anyProtocol
+	}
+	return p.String()
+}
+
 func frontendName(f bpf.Frontend) string {
-	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(f.Addr, f.Port), f.Protocol)
+	return joinName(netip.AddrPortFrom(f.Addr, f.Port), protocolName(f.Protocol))
+}
+
+func joinName(at netip.AddrPort, protocol string) string {
+	if protocol == anyProtocol {
+		return strings.TrimSuffix(at.String(), "0") + "*"
+	}
+	return at.String() + "/" + protocol
 }
 
 func sortFrontends(all []bpf.Frontend) {
@@ -75,7 +94,7 @@ func describe(tables proxy.Tables, which []bpf.Frontend, owners map[bpf.Frontend
 	out := make([]frontend, len(which))
 	for i, f := range which {
 		out[i] = frontend{
-			Address: f.Addr, Port: f.Port, Protocol: f.Protocol.String(), Scope: scopeName(f.Scope), Owner: owners[f],
+			Address: f.Addr, Port: f.Port, Protocol: protocolName(f.Protocol), Scope: scopeName(f.Scope), Owner: owners[f],
 			AffinitySeconds: tables[f].Affinity, Backends: []backend{},
 		}
 		for _, b := range tables[f].Backends {
@@ -86,7 +105,7 @@ func describe(tables proxy.Tables, which []bpf.Frontend, owners map[bpf.Frontend
 }
 
 func (f frontend) name() string {
-	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(f.Address, f.Port), f.Protocol)
+	return joinName(netip.AddrPortFrom(f.Address, f.Port), f.Protocol)
 }
 
 func (f frontend) affinity() string {
@@ -111,8 +130,9 @@ func listCommand(cfg Config) *cobra.Command {
 		Short:   "List the addresses that are translated",
 		Long: `List the addresses that are translated: for each the number of backends, whether
 clients keep theirs (session affinity), and the Service. Scope "cluster" is for
-pods and the node itself, "external" for packets from other hosts.`,
-		Example: fmt.Sprintf("  %[1]s proxy list\n\n  # With all backends\n  %[1]s proxy list -o wide", cfg.Program),
+pods and the node itself, "external" for packets from other hosts. Entries by which
+cluster addresses refuse all other ports are listed with -o wide or json.`,
+		Example: fmt.Sprintf("  %[1]s proxy list\n\n  # With all backends, and the ports that are refused\n  %[1]s proxy list -o wide", cfg.Program),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tables, err := cfg.tables()
@@ -146,6 +166,9 @@ func printFrontends(out io.Writer, all []frontend, wide bool) error {
 	}
 	fmt.Fprintln(table, header)
 	for _, f := range all {
+		if f.Protocol == anyProtocol && !wide {
+			continue
+		}
 		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s", f.name(), f.Scope, len(f.Backends), f.affinity(), f.owner())
 		if wide {
 			names := make([]string, len(f.Backends))

@@ -41,7 +41,7 @@ func parseTarget(text string) (target, error) {
 	var found bool
 	if t.namespace, t.name, found = strings.Cut(rest, "/"); found {
 		t.name, t.port, found = strings.Cut(t.name, ":")
-		if t.namespace != "" && t.name != "" && (!found || t.port != "") && !strings.ContainsAny(t.port+t.namespace, ":/") {
+		if t.namespace != "" && t.name != "" && (!found || t.port != "") && !strings.ContainsAny(t.namespace+t.port, ":/") && !strings.Contains(t.name, "/") {
 			return t, nil
 		}
 	}
@@ -90,6 +90,7 @@ func (t target) ports(s *corev1.Service) map[uint16]bool {
 			out[uint16(p.Port)], out[uint16(p.NodePort)] = true, true
 		}
 	}
+	delete(out, 0)
 	return out
 }
 
@@ -131,7 +132,7 @@ func (t target) frontends(tables proxy.Tables, c cluster) ([]bpf.Frontend, error
 func neighbours(tables proxy.Tables, addr netip.Addr) string {
 	var same []bpf.Frontend
 	for f := range tables {
-		if f.Addr == addr {
+		if f.Addr == addr && f.Port != 0 {
 			same = append(same, f)
 		}
 	}

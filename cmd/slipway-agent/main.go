@@ -22,9 +22,11 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	"slipway.dev/slipway/cmd/inspect"
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/node/agent"
 )
@@ -68,8 +70,13 @@ container runtime looks for CNI plugins.`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: version.Version,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), cfg, opts) },
 	}
+	cmd.AddCommand(inspect.Commands(inspect.Config{
+		Program: "slipway-agent", Pins: func() string { return cfg.Pins },
+		Client: func() (kubernetes.Interface, error) { return newClient(opts.kubeconfig) },
+	})...)
 	flags := cmd.Flags()
-	flags.StringVar(&opts.kubeconfig, "kubeconfig", "", "kubeconfig of the agent (default: the service account of the pod)")
+	shared := cmd.PersistentFlags()
+	shared.StringVar(&opts.kubeconfig, "kubeconfig", "", "kubeconfig of the agent (default: the service account of the pod)")
 	flags.StringVar(&cfg.NodeName, "node-name", "", "name of the Node object")
 	flags.StringSliceVar(&opts.nodeIPs, "node-ip", nil, "addresses of the node, one or one of each family")
 	flags.StringSliceVar(&opts.clusterCIDRs, "cluster-cidr", nil, "ranges of pod addresses of the whole cluster")
@@ -77,7 +84,7 @@ container runtime looks for CNI plugins.`,
 	flags.Uint16Var(&cfg.HTTPPort, "ingress-http-port", cfg.HTTPPort, "port of the ingress for HTTP")
 	flags.Uint16Var(&cfg.HTTPSPort, "ingress-https-port", cfg.HTTPSPort, "port of the ingress for HTTPS")
 	flags.StringVar(&cfg.ProxyHealth, "healthz-bind-address", cfg.ProxyHealth, "address to serve the health of the service proxy on; empty for none")
-	flags.StringVar(&cfg.Pins, "pin-dir", cfg.Pins, "directory on a BPF file system")
+	shared.StringVar(&cfg.Pins, "pin-dir", cfg.Pins, "directory on a BPF file system")
 	flags.StringVar(&cfg.Cgroup, "cgroup", cfg.Cgroup, "cgroup v2 directory that all pods and node processes are below")
 	flags.StringVar(&cfg.Kubelet, "kubelet-dir", cfg.Kubelet, "root directory of the kubelet")
 	flags.StringVar(&cfg.Volumes, "volume-dir", cfg.Volumes, "directory for the data of volumes")
@@ -100,9 +107,9 @@ func run(ctx context.Context, cfg agent.Config, opts options) error {
 	if cfg.ClusterCIDRs, err = parse("--cluster-cidr", opts.clusterCIDRs, netip.ParsePrefix); err != nil {
 		return err
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", opts.kubeconfig)
+	config, err := clientConfig(opts.kubeconfig)
 	if err != nil {
-		return fmt.Errorf("find the API server: %w", err)
+		return err
 	}
 	if cfg.Client, err = kubernetes.NewForConfig(config); err != nil {
 		return fmt.Errorf("make API client: %w", err)
@@ -126,6 +133,29 @@ func run(ctx context.Context, cfg agent.Config, opts options) error {
 	}
 	group.Go(func() error { return serveMetrics(ctx, opts.metrics, registry) })
 	return group.Wait()
+}
+
+func clientConfig(kubeconfig string) (*rest.Config, error) {
+	var config *rest.Config
+	var err error
+	if kubeconfig == "" {
+		config, err = rest.InClusterConfig()
+	} else {
+		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the API server: %w", err)
+	}
+	return config, nil
+}
+
+// newClient is for commands, which end soon.
+func newClient(kubeconfig string) (kubernetes.Interface, error) {
+	config, err := clientConfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
 }
 
 func parse[T any](flag string, texts []string, one func(string) (T, error)) ([]T, error) {

@@ -14,7 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"k8s.io/client-go/kubernetes"
 
+	"slipway.dev/slipway/cmd/inspect"
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/node"
 	"slipway.dev/slipway/node/containerd"
@@ -87,6 +89,10 @@ plane beside it so that one command gives a whole cluster.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return withHelp(cmd, err) })
 	root.AddCommand(upCommand(&cfg), joinCommand(&cfg), tokenCommand(&cfg), nodesCommand(&cfg), snapshotCommand(&cfg), secretsCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(),
 		imagesCommand(&cfg), kubectlCommand(), versionCommand())
+	root.AddCommand(inspect.Commands(inspect.Config{
+		Program: "slipway", Pins: func() string { return cfg.PinDir() },
+		Client: func() (kubernetes.Interface, error) { return node.ReaderClient(cfg) },
+	})...)
 	return root
 }
 
