@@ -79,9 +79,16 @@ func last(obj any) any {
 // after each change.
 func (p *Proxy) listen(informer cache.SharedIndexInformer, changed func(obj any)) error {
 	handle, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    changed,
-		DeleteFunc: func(obj any) { changed(last(obj)) },
+		AddFunc: func(obj any) {
+			p.track(obj, false)
+			changed(obj)
+		},
+		DeleteFunc: func(obj any) {
+			p.track(last(obj), true)
+			changed(last(obj))
+		},
 		UpdateFunc: func(old, now any) {
+			p.track(now, false)
 			changed(old)
 			changed(now)
 		},
@@ -95,7 +102,18 @@ func (p *Proxy) listen(informer cache.SharedIndexInformer, changed func(obj any)
 
 func (p *Proxy) touch(enter func(*change)) {
 	p.health.Changed()
+	p.metrics.kubeProxy.queue()
 	p.changes.add(enter)
+}
+
+// track counts a change, if it is one of what kube-proxy counts.
+func (p *Proxy) track(obj any, gone bool) {
+	switch s := obj.(type) {
+	case *corev1.Service:
+		p.tracker.service(s)
+	case *discoveryv1.EndpointSlice:
+		p.tracker.slice(s, gone)
+	}
 }
 
 func (p *Proxy) serviceChanged(obj any) {

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,9 +11,10 @@ import (
 	"slipway.dev/slipway/bpf"
 )
 
-// metrics are our own names, and kube-proxy's where dashboards have them.
+// metrics are those by our own names, and kube-proxy's.
 type metrics struct {
-	duration, kubeProxy  prometheus.Histogram
+	kubeProxy            *kubeProxy
+	duration             prometheus.Histogram
 	errors               prometheus.Counter
 	slotsUsed, slotsRoom prometheus.Gauge
 	closed               *prometheus.CounterVec
@@ -24,9 +26,7 @@ func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "slipway_proxy_sync_duration_seconds", Help: "Time to compile and write all Services.", Buckets: buckets,
 		}),
-		kubeProxy: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kubeproxy_sync_proxy_rules_duration_seconds", Help: "SyncProxyRules latency in seconds, as kube-proxy has it.", Buckets: buckets,
-		}),
+		kubeProxy: newKubeProxy(),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "slipway_proxy_sync_errors_total", Help: "Writes of Services that failed in part.",
 		}),
@@ -52,7 +52,8 @@ func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
 	backends := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "slipway_proxy_backends", Help: "Backends that are in use.",
 	}, func() float64 { _, n := p.Stats(); return float64(n) })
-	for _, c := range []prometheus.Collector{m.duration, m.kubeProxy, m.errors, m.slotsUsed, m.slotsRoom, m.closed, frontends, backends} {
+	all := []prometheus.Collector{m.duration, m.errors, m.slotsUsed, m.slotsRoom, m.closed, frontends, backends}
+	for _, c := range slices.Concat(all, m.kubeProxy.collectors(), p.health.Collectors()) {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -62,7 +63,6 @@ func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
 
 func (m *metrics) observe(took time.Duration, w *writer, err error) {
 	m.duration.Observe(took.Seconds())
-	m.kubeProxy.Observe(took.Seconds())
 	m.slotsUsed.Set(float64(w.slots.used))
 	m.slotsRoom.Set(float64(w.datapath.SlotCapacity()))
 	if err != nil {

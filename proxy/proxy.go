@@ -78,8 +78,9 @@ type Proxy struct {
 	changes  *changes
 	// tables is locked where they are changed, and where another goroutine
 	// than the one that does reads them.
-	tables sync.RWMutex
-	merger *merger
+	tables  sync.RWMutex
+	merger  *merger
+	tracker *tracker
 	// serving is nil until the first write is through.
 	serving atomic.Pointer[counts]
 	// told are the problems that have been logged.
@@ -99,6 +100,7 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	p.stale = &closer{datapath: cfg.Datapath, log: cfg.Log, closed: p.metrics.socketsClosed, now: p.staleNow, changed: make(chan struct{}, 1)}
+	p.tracker = newTracker(p.metrics.kubeProxy, time.Now)
 	services := cfg.Informers.Core().V1().Services()
 	slices := cfg.Informers.Discovery().V1().EndpointSlices().Informer()
 	if err := slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {

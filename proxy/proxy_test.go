@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
@@ -59,9 +61,10 @@ func TestRunFollowsServices(t *testing.T) {
 	client := clientfake.NewClientset(service(nil))
 	factory := informers.NewSharedInformerFactory(client, 0)
 	datapath := &machine{fake: newFake(100, 100)}
+	registry := prometheus.NewRegistry()
 	p, err := New(Config{
 		NodeName: "n1", Informers: factory, Pods: factory.Core().V1().Pods(), Datapath: datapath,
-		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+		Registry: registry, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,5 +91,30 @@ func TestRunFollowsServices(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+	hasKubeProxyNames(t, registry)
+}
+
+// hasKubeProxyNames looks for the metrics that dashboards for kube-proxy have.
+func hasKubeProxyNames(t *testing.T, registry *prometheus.Registry) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, f := range families {
+		if name, ok := strings.CutPrefix(f.GetName(), "kubeproxy_sync_"); ok {
+			got[name] = len(f.Metric)
+		}
+	}
+	want := map[string]int{
+		"proxy_rules_duration_seconds": 2, "full_proxy_rules_duration_seconds": 2, "partial_proxy_rules_duration_seconds": 2,
+		"proxy_rules_last_queued_timestamp_seconds": 2, "proxy_rules_no_local_endpoints_total": 4,
+		"proxy_rules_service_changes_total": 1, "proxy_rules_service_changes_pending": 1,
+		"proxy_rules_endpoint_changes_total": 1, "proxy_rules_endpoint_changes_pending": 1,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("kube-proxy's metrics and how many label values (-want +got):\n%s", diff)
 	}
 }

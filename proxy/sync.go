@@ -27,13 +27,21 @@ type state struct {
 	// all says that the data path may differ from the tables anywhere; links
 	// that an uplink may be without its programs.
 	all, links bool
+	// full says that the last write went through all frontends.
+	full bool
+	// gaps are those of Services that have any.
+	gaps map[string]gaps
 }
 
 // sync compiles what has changed and writes what differs.
 func (p *Proxy) sync(s *state) error {
 	begin := time.Now()
+	p.tracker.begin()
 	err := p.write(s)
-	p.metrics.observe(time.Since(begin), s.writer, err)
+	took := time.Since(begin)
+	p.tracker.end(err)
+	p.metrics.observe(took, s.writer, err)
+	p.metrics.kubeProxy.observe(took, s.full, s.allGaps(), err)
 	if err == nil {
 		p.health.Updated()
 	}
@@ -55,7 +63,7 @@ func (p *Proxy) write(s *state) error {
 	} else {
 		_, err = s.writer.update(p.merger.tables, changed)
 	}
-	if s.all = err != nil; !s.all {
+	if s.full, s.all = s.all, err != nil; !s.all {
 		p.stale.judge()
 	}
 	p.tell(append(p.merger.problems(), p.answerHealth(s)...))
@@ -120,6 +128,7 @@ func (p *Proxy) compileAll(s *state) error {
 		return err
 	}
 	p.merger, s.all, s.checks = newMerger(), true, map[types.NamespacedName]health.Check{}
+	s.gaps = map[string]gaps{}
 	for _, service := range services {
 		p.compileService(s, objectName(service))
 	}
@@ -134,6 +143,7 @@ func (p *Proxy) compileService(s *state, key string) {
 	namespace, name, _ := strings.Cut(key, "/")
 	id := types.NamespacedName{Namespace: namespace, Name: name}
 	delete(s.checks, id)
+	delete(s.gaps, key)
 	service, err := p.services.Services(namespace).Get(name)
 	if err != nil {
 		p.merger.remove("Service " + key)
@@ -143,6 +153,9 @@ func (p *Proxy) compileService(s *state, key string) {
 	p.merger.set(compileService(service, found, s.facts))
 	if check, asked := HealthCheck(service, found, s.facts.NodeName); asked {
 		s.checks[id] = check
+	}
+	if found := gapsOf(service, found, s.facts); len(found) > 0 {
+		s.gaps[key] = found
 	}
 }
 

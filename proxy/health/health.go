@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -33,6 +34,8 @@ type Check struct {
 type Server struct {
 	log *slog.Logger
 	now func() time.Time
+	// healthz and livez count answers by their status, as kube-proxy does.
+	healthz, livez *prometheus.CounterVec
 
 	mu sync.Mutex
 	// updated is when the data path was last known to be right, waiting since
@@ -45,7 +48,20 @@ type Server struct {
 
 // New returns a Server that is not healthy before the first Updated.
 func New(log *slog.Logger) *Server {
-	return &Server{log: log, now: time.Now, eligible: true, listeners: map[types.NamespacedName]*listener{}}
+	count := func(path string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{
+			Subsystem: "kubeproxy", Name: "proxy_" + path + "_total", Help: "Cumulative proxy " + path + " HTTP status",
+		}, []string{"code"})
+	}
+	return &Server{
+		log: log, now: time.Now, eligible: true, listeners: map[types.NamespacedName]*listener{},
+		healthz: count("healthz"), livez: count("livez"),
+	}
+}
+
+// Collectors are the metrics of the answers.
+func (s *Server) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{s.healthz, s.livez}
 }
 
 // Changed notes that something has to be written.
@@ -107,19 +123,25 @@ func (s *Server) serve(w http.ResponseWriter, withNode bool) {
 		last = now
 	}
 	s.mu.Unlock()
-	body := answer{LastUpdated: last.String(), CurrentTime: now.String()}
+	body, counter := answer{LastUpdated: last.String(), CurrentTime: now.String()}, s.livez
 	if withNode {
-		body.NodeEligible, good = &eligible, good && eligible
+		body.NodeEligible, good, counter = &eligible, good && eligible, s.healthz
 	}
+	counter.WithLabelValues(strconv.Itoa(status(good))).Inc()
 	reply(w, good, body)
+}
+
+func status(good bool) int {
+	if good {
+		return http.StatusOK
+	}
+	return http.StatusServiceUnavailable
 }
 
 func reply(w http.ResponseWriter, good bool, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if !good {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
+	w.WriteHeader(status(good))
 	json.NewEncoder(w).Encode(body)
 }
 

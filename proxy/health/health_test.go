@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -52,6 +54,30 @@ func TestHealthz(t *testing.T) {
 	want("written", 200, 200)
 	s.SetEligible(false)
 	want("node to be deleted", 503, 200)
+	hasAnswers(t, s, map[string]float64{
+		"kubeproxy_proxy_healthz_total 200": 3, "kubeproxy_proxy_healthz_total 503": 3,
+		"kubeproxy_proxy_livez_total 200": 4, "kubeproxy_proxy_livez_total 503": 2,
+	})
+}
+
+// hasAnswers compares the counters of answers, by name and code.
+func hasAnswers(t *testing.T, s *Server, want map[string]float64) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s.Collectors()...)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			got[f.GetName()+" "+m.Label[0].GetValue()] = m.Counter.GetValue()
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
 }
 
 func freePort(t *testing.T) uint16 {
