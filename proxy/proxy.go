@@ -87,7 +87,7 @@ type Proxy struct {
 	told map[Problem]bool
 }
 
-type counts struct{ frontends, backends int }
+type counts struct{ frontends, backends, slots int }
 
 // New makes a Proxy and registers its informers; it changes nothing yet.
 func New(cfg Config) (*Proxy, error) {
@@ -125,6 +125,16 @@ func (p *Proxy) Stats() (frontends, backends int) {
 		return c.frontends, c.backends
 	}
 	return 0, 0
+}
+
+// Arrays returns how many entries are in use of the data path's arrays, by their
+// names.
+func (p *Proxy) Arrays() map[string]uint32 {
+	c := p.serving.Load()
+	if c == nil {
+		c = new(counts)
+	}
+	return map[string]uint32{"slots": uint32(c.slots), "backends": uint32(c.backends)}
 }
 
 // Run keeps the data path equal to the objects until ctx ends. It writes

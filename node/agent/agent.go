@@ -98,6 +98,7 @@ type Agent struct {
 	ownPods  informers.SharedInformerFactory
 	datapath *bpf.Datapath
 	proxy    *proxy.Proxy
+	tables   *tables
 	volumes  *csi.Driver
 	ingress  *ingress.Controller
 	peers    *peers.Peers
@@ -143,6 +144,12 @@ func (a *Agent) makeParts() error {
 	})
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)
+	}
+	a.tables = &tables{datapath: a.datapath, arrays: a.proxy.Arrays, log: a.cfg.Log.With("component", "bpf")}
+	if a.cfg.Registry != nil {
+		if err := a.cfg.Registry.Register(a.tables); err != nil {
+			return fmt.Errorf("make metrics of tables: %w", err)
+		}
 	}
 	a.peers, err = peers.New(peers.Config{
 		NodeName: a.cfg.NodeName, Nodes: a.informers.Core().V1().Nodes(), Log: a.cfg.Log.With("component", "cni"),

@@ -21,6 +21,7 @@ func (a *Agent) Parts() []Part {
 	return []Part{
 		{"informers", a.runInformers},
 		{"proxy", a.proxy.Run},
+		{"tables", a.tables.run},
 		{"pod network", a.runNetwork},
 		{"routes to nodes", a.peers.Run},
 		{"load-balancer addresses", a.balancer.run},

@@ -19,7 +19,7 @@ type Health struct {
 
 // Health asks every part.
 func (a *Agent) Health() []Health {
-	return []Health{a.datapathHealth(), a.proxyHealth(), a.networkHealth(), a.volumesHealth(), a.ingressHealth()}
+	return []Health{a.datapathHealth(), a.tables.health(), a.proxyHealth(), a.networkHealth(), a.volumesHealth(), a.ingressHealth()}
 }
 
 // sockHooks is how many socket hooks the data path has when it is whole.
