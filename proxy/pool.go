@@ -25,14 +25,7 @@ func (p *pool) backends(v4 bool) []bpf.Backend {
 	usable := p.from.usable(v4, p.facts)
 	out := make([]bpf.Backend, 0, len(usable))
 	for _, e := range usable {
-		b := bpf.Backend{Addr: e.addr, Port: e.port}
-		switch {
-		case slices.Contains(p.facts.NodeAddrs, e.addr):
-			b.Flags = bpf.BackendLocalHost
-		case e.node == p.facts.NodeName:
-			b.Flags = bpf.BackendLocalPod
-		}
-		out = append(out, b)
+		out = append(out, backendOf(e, p.facts))
 	}
 	slices.SortFunc(out, func(a, b bpf.Backend) int {
 		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Flags, b.Flags))
@@ -42,4 +35,15 @@ func (p *pool) backends(v4 bool) []bpf.Backend {
 	}
 	p.made[v4] = slices.Compact(out)
 	return p.made[v4]
+}
+
+func backendOf(e endpoint, facts Facts) bpf.Backend {
+	b := bpf.Backend{Addr: e.addr, Port: e.port}
+	switch {
+	case slices.Contains(facts.NodeAddrs, e.addr):
+		b.Flags = bpf.BackendLocalHost
+	case e.node == facts.NodeName:
+		b.Flags = bpf.BackendLocalPod
+	}
+	return b
 }
