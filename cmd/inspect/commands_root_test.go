@@ -14,7 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	clientfake "k8s.io/client-go/kubernetes/fake"
 
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/internal/roottest"
@@ -23,10 +26,21 @@ import (
 // run runs a command on pins, without an API.
 func run(t *testing.T, pins string, args ...string) string {
 	t.Helper()
+	return runWith(t, pins, nil, args...)
+}
+
+// runWith runs a command on pins, with an API that has some objects.
+func runWith(t *testing.T, pins string, api kubernetes.Interface, args ...string) string {
+	t.Helper()
 	root := &cobra.Command{Use: "slipway", SilenceErrors: true, SilenceUsage: true}
 	root.AddCommand(Commands(Config{
 		Program: "slipway", Pins: func() string { return pins },
-		Client: func() (kubernetes.Interface, error) { return nil, errors.New("no API") },
+		Client: func() (kubernetes.Interface, error) {
+			if api == nil {
+				return nil, errors.New("no API")
+			}
+			return api, nil
+		},
 	})...)
 	var out bytes.Buffer
 	root.SetOut(&out)
@@ -71,6 +85,33 @@ func TestRootCommands(t *testing.T) {
 		t.Run(args, func(t *testing.T) {
 			if diff := cmp.Diff(want, run(t, pins, strings.Fields(args)...)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	withAPI(t, pins)
+}
+
+// withAPI runs the commands that know Services. The kernel has more than these
+// call for.
+func withAPI(t *testing.T, pins string) {
+	t.Helper()
+	api := clientfake.NewClientset(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: "10.96.0.5", ClusterIPs: []string{"10.96.0.5"}, Ports: []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}},
+		},
+	})
+	for args, want := range map[string]string{
+		"proxy list":                   "10.96.0.5:80/TCP   cluster    2          -          default/web\n",
+		"proxy get default/web":        "Service:   default/web\n",
+		"proxy get default/web:https":  "Service default/web has no port https; its ports are 80 (http)",
+		"explain node default/web":     "too much: 10.244.0.5:8080, on this node\n",
+		"explain default/a 10.0.0.1:1": "error: from: no pod default/a",
+	} {
+		t.Run("with an API "+args, func(t *testing.T) {
+			got := runWith(t, pins, api, strings.Fields(args)...)
+			if !strings.Contains(got, want) {
+				t.Errorf("got %s\nexpected in it %s", got, want)
 			}
 		})
 	}

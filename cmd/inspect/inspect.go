@@ -39,7 +39,7 @@ type Config struct {
 
 // Commands returns the commands.
 func Commands(cfg Config) []*cobra.Command {
-	return []*cobra.Command{proxyCommand(cfg)}
+	return []*cobra.Command{proxyCommand(cfg), explainCommand(cfg)}
 }
 
 func proxyCommand(cfg Config) *cobra.Command {
@@ -150,7 +150,7 @@ func (c cluster) own() proxy.Objects {
 	objects := c.objects
 	objects.Pods = nil
 	for _, pod := range c.objects.Pods {
-		if pod.Spec.NodeName == c.facts.NodeName {
+		if pod.Spec.NodeName != "" && pod.Spec.NodeName == c.facts.NodeName {
 			objects.Pods = append(objects.Pods, pod)
 		}
 	}
