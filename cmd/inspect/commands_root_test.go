@@ -104,7 +104,7 @@ func withAPI(t *testing.T, pins string) {
 	for args, want := range map[string]string{
 		"proxy list":                   "10.96.0.5:80/TCP   cluster    2          -          default/web\n",
 		"proxy get default/web":        "Service:   default/web\n",
-		"proxy get default/web:https":  "Service default/web has no port https; its ports are 80 (http)",
+		"proxy get default/web:https":  "service default/web has no port https; its ports are 80 (http)",
 		"explain node default/web":     "too much: 10.244.0.5:8080, on this node\n",
 		"explain default/a 10.0.0.1:1": "error: from: no pod default/a",
 	} {

@@ -114,7 +114,7 @@ func (t target) frontends(tables proxy.Tables, c cluster) ([]bpf.Frontend, error
 	}
 	ports := t.ports(s)
 	if len(ports) == 0 {
-		return nil, fmt.Errorf("Service %s/%s has no port %s; its ports are %s", t.namespace, t.name, t.port, portNames(s))
+		return nil, fmt.Errorf("service %s/%s has no port %s; its ports are %s", t.namespace, t.name, t.port, portNames(s))
 	}
 	owners := proxy.Owners(c.own(), c.facts)
 	for f := range tables {
@@ -123,7 +123,7 @@ func (t target) frontends(tables proxy.Tables, c cluster) ([]bpf.Frontend, error
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("Service %s has no frontend in the data path", t)
+		return nil, fmt.Errorf("service %s has no frontend in the data path", t)
 	}
 	return out, nil
 }

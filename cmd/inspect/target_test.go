@@ -97,8 +97,8 @@ func TestTargetFrontends(t *testing.T) {
 		"10.96.0.5:80/udp":     {"no frontend 10.96.0.5:80/udp in the data path; this address has 10.96.0.5:53/UDP, 10.96.0.5:80/TCP"},
 		"10.96.0.6:80":         {"no frontend 10.96.0.6:80 in the data path; none has the address 10.96.0.6, see `proxy list`"},
 		"default/api":          {"no Service default/api"},
-		"default/web:https":    {"Service default/web has no port https; its ports are 80 (http), 53 (dns)"},
-		"default/web:http/udp": {"Service default/web:http/udp has no frontend in the data path"},
+		"default/web:https":    {"service default/web has no port https; its ports are 80 (http), 53 (dns)"},
+		"default/web:http/udp": {"service default/web:http/udp has no frontend in the data path"},
 	} {
 		t.Run(text, func(t *testing.T) {
 			asked, err := parseTarget(text)

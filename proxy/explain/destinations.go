@@ -22,9 +22,9 @@ func Destinations(s *corev1.Service, port string, from Client, facts proxy.Facts
 	name := s.Namespace + "/" + s.Name
 	switch {
 	case s.Spec.Type == corev1.ServiceTypeExternalName:
-		return nil, fmt.Errorf("Service %s is only a name: DNS answers with %s", name, s.Spec.ExternalName)
+		return nil, fmt.Errorf("service %s is only a name: DNS answers with %s", name, s.Spec.ExternalName)
 	case s.Spec.ClusterIP == corev1.ClusterIPNone:
-		return nil, fmt.Errorf("Service %s is headless: DNS answers with the addresses of its endpoints; ask for one of these", name)
+		return nil, fmt.Errorf("service %s is headless: DNS answers with the addresses of its endpoints; ask for one of these", name)
 	}
 	var out []Destination
 	var ports []string
@@ -47,9 +47,9 @@ func Destinations(s *corev1.Service, port string, from Client, facts proxy.Facts
 		return out, nil
 	}
 	if from.Outside() {
-		return nil, fmt.Errorf("Service %s has no address for other hosts of the client's family: none of a load balancer, no external IP, no NodePort", name)
+		return nil, fmt.Errorf("service %s has no address for other hosts of the client's family: none of a load balancer, no external IP, no NodePort", name)
 	}
-	return nil, fmt.Errorf("Service %s has no port %s of the client's family; its ports are %s", name, port, strings.Join(ports, ", "))
+	return nil, fmt.Errorf("service %s has no port %s of the client's family; its ports are %s", name, port, strings.Join(ports, ", "))
 }
 
 func addresses(s *corev1.Service, port corev1.ServicePort, from Client, facts proxy.Facts) []netip.AddrPort {

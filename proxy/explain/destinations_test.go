@@ -27,19 +27,19 @@ func TestDestinations(t *testing.T) {
 		"a family that a pod has":  {v4, "", nil, "10.96.0.5:80/TCP 10.96.0.5:53/UDP"},
 		"a port by name":           {v4, "dns", nil, "10.96.0.5:53/UDP"},
 		"a port by number":         {v4, "80", nil, "10.96.0.5:80/TCP"},
-		"no such port":             {v4, "443", nil, "Service a/web has no port 443 of the client's family; its ports are 80 http, 53 dns"},
+		"no such port":             {v4, "443", nil, "service a/web has no port 443 of the client's family; its ports are 80 http, 53 dns"},
 		"NodePort":                 {outside, "", nil, "192.0.2.1:30080/TCP"},
 		"load balancer": {outside, "http", func(s *corev1.Service) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.200"}}
 		}, "192.0.2.200:80/TCP"},
 		"nothing for other hosts": {outside, "", func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 0 },
-			"Service a/web has no address for other hosts of the client's family: none of a load balancer, no external IP, no NodePort"},
+			"service a/web has no address for other hosts of the client's family: none of a load balancer, no external IP, no NodePort"},
 		"headless": {v4, "", func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone },
-			"Service a/web is headless: DNS answers with the addresses of its endpoints; ask for one of these"},
+			"service a/web is headless: DNS answers with the addresses of its endpoints; ask for one of these"},
 		"a name": {v4, "", func(s *corev1.Service) {
 			s.Spec.Type, s.Spec.ExternalName = corev1.ServiceTypeExternalName, "example.com"
 		},
-			"Service a/web is only a name: DNS answers with example.com"},
+			"service a/web is only a name: DNS answers with example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &corev1.Service{ObjectMeta: meta("web"), Spec: corev1.ServiceSpec{
