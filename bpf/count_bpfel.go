@@ -72,6 +72,8 @@ type countFrontend struct {
 	Count      uint32
 	Generation uint32
 	Affinity   uint32
+	Sources    uint32
+	Flags      uint32
 }
 
 type countFrontendKey struct {
@@ -89,10 +91,12 @@ type countPodAddrs struct {
 }
 
 type countReverse struct {
-	_    structs.HostLayout
-	Addr countAddr
-	Port uint16
-	Pad  uint16
+	_     structs.HostLayout
+	Addr  countAddr
+	Port  uint16
+	Proto uint8
+	Pad   [5]uint8
+	Netns uint64
 }
 
 type countReverseKey struct {
@@ -101,6 +105,13 @@ type countReverseKey struct {
 	Addr   countAddr
 	Port   uint16
 	Pad    [3]uint16
+}
+
+type countSource struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Set       uint32
+	Addr      countAddr
 }
 
 type countTableCounts struct {
@@ -137,6 +148,7 @@ const (
 	countMapPods              = "pods"
 	countMapReverses          = "reverses"
 	countMapSlots             = "slots"
+	countMapSources           = "sources"
 	countMapUplinks           = "uplinks"
 	countProgCountTables      = "count_tables"
 	countVarUnusedTableCounts = "unused_table_counts"
@@ -200,6 +212,7 @@ type countMapSpecs struct {
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
@@ -239,6 +252,7 @@ type countMaps struct {
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Slots      *ebpf.Map `ebpf:"slots"`
+	Sources    *ebpf.Map `ebpf:"sources"`
 	Uplinks    *ebpf.Map `ebpf:"uplinks"`
 }
 
@@ -253,6 +267,7 @@ func (m *countMaps) Close() error {
 		m.Pods,
 		m.Reverses,
 		m.Slots,
+		m.Sources,
 		m.Uplinks,
 	)
 }

@@ -15,10 +15,10 @@ type Usage struct {
 	// Table is the name of the map and of its pin.
 	Table    string
 	Capacity uint32
-	// Entries is not known here for arrays that are written through memory.
-	Entries uint32
-	// Array tells that the table always has all its entries.
-	Array bool
+	Entries  uint32
+	// Uncounted tells that the kernel does not know Entries: an array always
+	// has all, and of a trie only the writer knows.
+	Uncounted bool
 	// Evicts tells that a new entry takes the place of the one that was not
 	// used for longest: such a table is full in time, and that is no fault.
 	Evicts bool
@@ -38,9 +38,9 @@ func (d *Datapath) Usage() ([]Usage, error) {
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
 		m := *tables[name]
 		u := Usage{Table: name, Capacity: m.MaxEntries(), Evicts: m.Type() == ebpf.LRUHash}
-		u.Array = m.Type() == ebpf.Array || m.Type() == ebpf.PerCPUArray
 		// The kernel adds up what CPUs have counted, while others go on.
-		u.Entries = uint32(max(0, counts[name]))
+		n, counted := counts[name]
+		u.Entries, u.Uncounted = uint32(max(0, n)), !counted
 		info, err := m.Info()
 		if err != nil {
 			return nil, fmt.Errorf("read size of table %s: %w", name, err)

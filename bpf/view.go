@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -89,7 +90,7 @@ func (m *uplinkMaps) byName() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"affinities": &m.Affinities, "backends": &m.Backends, "conntrack": &m.Conntrack, "drops": &m.Drops,
 		"endpoints": &m.Endpoints, "frontends": &m.Frontends, "pods": &m.Pods, "reverses": &m.Reverses,
-		"slots": &m.Slots, "uplinks": &m.Uplinks,
+		"slots": &m.Slots, "sources": &m.Sources, "uplinks": &m.Uplinks,
 	}
 }
 
@@ -111,8 +112,8 @@ func (v *View) Backends(r Range) ([]Backend, error) {
 	return out, nil
 }
 
-// Endpoints returns all pods of this node.
-func (v *View) Endpoints() ([]Endpoint, error) { return v.d.Endpoints() }
+// Sources returns all sets of source ranges.
+func (v *View) Sources() (map[uint32][]netip.Prefix, error) { return v.d.Sources() }
 
 // Summary says what is attached and what was dropped.
 func (v *View) Summary() (Summary, error) { return v.d.Summary() }

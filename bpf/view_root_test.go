@@ -60,19 +60,19 @@ func TestRootView(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[bpf.Frontend]bpf.Range{web: {First: 10, Count: 2, Generation: 1}, empty: {First: 20, Generation: 1}}
-	if diff := cmp.Diff(want, frontends, addrs); diff != "" {
+	if diff := cmp.Diff(want, frontends, equateAddrs); diff != "" {
 		t.Errorf("frontends (-want +got):\n%s", diff)
 	}
 	found, err := v.Backends(frontends[web])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(backends, found, addrs); diff != "" {
+	if diff := cmp.Diff(backends, found, equateAddrs); diff != "" {
 		t.Errorf("backends (-want +got):\n%s", diff)
 	}
 }
 
-var addrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, bpf.Frontend{})
+var equateAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, bpf.Frontend{})
 
 // TestRootViewConntrack reads both ways of a connection through a NodePort.
 func TestRootViewConntrack(t *testing.T) {
@@ -112,7 +112,8 @@ func usage(t *testing.T, d *bpf.Datapath, want map[string]uint32) {
 		t.Fatalf("%+v", err)
 	}
 	for _, u := range all {
-		if u.Capacity == 0 || u.Memory == 0 {
+		// A trie without entries takes none.
+		if u.Capacity == 0 || u.Memory == 0 && u.Table != "sources" {
 			t.Errorf("%+v: expected capacity and memory", u)
 		}
 		if n, ok := want[u.Table]; ok && u.Entries != n {

@@ -60,8 +60,8 @@ type Target struct {
 	Silent bool
 }
 
-// equal tells whether the data path has the same for both.
-func (t Target) equal(other Target) bool {
+// Equal tells whether the data path has the same for both.
+func (t Target) Equal(other Target) bool {
 	return t.Affinity == other.Affinity && t.Silent == other.Silent && slices.Equal(t.Backends, other.Backends) &&
 		(t.Sources == nil) == (other.Sources == nil) && slices.Equal(t.Sources, other.Sources)
 }

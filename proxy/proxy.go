@@ -87,7 +87,7 @@ type Proxy struct {
 	told map[Problem]bool
 }
 
-type counts struct{ frontends, backends, slots int }
+type counts struct{ frontends, backends, slots, sources int }
 
 // New makes a Proxy and registers its informers; it changes nothing yet.
 func New(cfg Config) (*Proxy, error) {
@@ -127,14 +127,14 @@ func (p *Proxy) Stats() (frontends, backends int) {
 	return 0, 0
 }
 
-// Arrays returns how many entries are in use of the data path's arrays, by their
-// names.
-func (p *Proxy) Arrays() map[string]uint32 {
+// Written returns the entries of those tables of which only the writer knows,
+// by their names.
+func (p *Proxy) Written() map[string]uint32 {
 	c := p.serving.Load()
 	if c == nil {
 		c = new(counts)
 	}
-	return map[string]uint32{"slots": uint32(c.slots), "backends": uint32(c.backends)}
+	return map[string]uint32{"slots": uint32(c.slots), "backends": uint32(c.backends), "sources": uint32(c.sources)}
 }
 
 // Run keeps the data path equal to the objects until ctx ends. It writes

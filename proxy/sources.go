@@ -104,3 +104,12 @@ func (s *sourceSets) sweep() {
 		}
 	}
 }
+
+// entries is how many ranges all sets have.
+func (s *sourceSets) entries() int {
+	n := 0
+	for _, u := range s.used {
+		n += len(u.ranges)
+	}
+	return n
+}

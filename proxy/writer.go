@@ -143,7 +143,7 @@ func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, er
 	for frontend := range frontends {
 		target, wanted := tables[frontend]
 		have, known := w.entries[frontend]
-		if !wanted || known && have.target.equal(target) {
+		if !wanted || known && have.target.Equal(target) {
 			continue
 		}
 		if err := w.set(frontend, target); err != nil {

@@ -158,7 +158,7 @@ func TestWriterChurn(t *testing.T) {
 		if _, again := w.apply(tables); again != nil {
 			t.Fatalf("%v, after %v", again, err)
 		}
-		if !maps.EqualFunc(datapath.tables(), tables, Target.equal) {
+		if !maps.EqualFunc(datapath.tables(), tables, Target.Equal) {
 			t.Fatalf("the data path has %v, expected %v", datapath.tables(), tables)
 		}
 	}
@@ -257,7 +257,7 @@ func TestWriterAdoptsDamage(t *testing.T) {
 	if _, err := w.apply(want); err != nil {
 		t.Fatal(err)
 	}
-	if !maps.EqualFunc(datapath.tables(), want, Target.equal) {
+	if !maps.EqualFunc(datapath.tables(), want, Target.Equal) {
 		t.Errorf("the data path has %v, expected %v", datapath.tables(), want)
 	}
 }

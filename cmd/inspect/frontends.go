@@ -30,8 +30,10 @@ type frontend struct {
 	// Owner is KIND NAMESPACE/NAME, empty when it is not known.
 	Owner string `json:"owner,omitempty"`
 	// AffinitySeconds is 0 without session affinity.
-	AffinitySeconds uint32    `json:"affinitySeconds"`
-	Backends        []backend `json:"backends"`
+	AffinitySeconds uint32 `json:"affinitySeconds"`
+	// Sources are the only addresses of other hosts that may use it, if any.
+	Sources  []netip.Prefix `json:"sources,omitempty"`
+	Backends []backend      `json:"backends"`
 }
 
 type backend struct {
@@ -95,7 +97,7 @@ func describe(tables proxy.Tables, which []bpf.Frontend, owners map[bpf.Frontend
 	for i, f := range which {
 		out[i] = frontend{
 			Address: f.Addr, Port: f.Port, Protocol: protocolName(f.Protocol), Scope: scopeName(f.Scope), Owner: owners[f],
-			AffinitySeconds: tables[f].Affinity, Backends: []backend{},
+			AffinitySeconds: tables[f].Affinity, Sources: tables[f].Sources, Backends: []backend{},
 		}
 		for _, b := range tables[f].Backends {
 			out[i].Backends = append(out[i].Backends, backend{Address: b.Addr, Port: b.Port, Place: place(b.Flags)})
@@ -130,9 +132,10 @@ func listCommand(cfg Config) *cobra.Command {
 		Short:   "List the addresses that are translated",
 		Long: `List the addresses that are translated: for each the number of backends, whether
 clients keep theirs (session affinity), and the Service. Scope "cluster" is for
-pods and the node itself, "external" for packets from other hosts. Entries by which
-cluster addresses refuse all other ports are listed with -o wide or json.`,
-		Example: fmt.Sprintf("  %[1]s proxy list\n\n  # With all backends, and the ports that are refused\n  %[1]s proxy list -o wide", cfg.Program),
+pods and the node itself, "external" for packets from other hosts. Entries that
+are for all other ports of an address are listed with -o wide or json: with scope
+"cluster" these are refused, with "external" only echo requests are answered.`,
+		Example: fmt.Sprintf("  %[1]s proxy list\n\n  # With all backends, and the entries for all other ports\n  %[1]s proxy list -o wide", cfg.Program),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tables, err := cfg.tables()
@@ -227,8 +230,11 @@ func printFrontend(out io.Writer, all []frontend) error {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		fmt.Fprintf(out, "Frontend:  %s\nScope:     %s\nService:   %s\nAffinity:  %s\nBackends:  %d\n",
-			f.name(), f.Scope, f.owner(), f.affinity(), len(f.Backends))
+		fmt.Fprintf(out, "Frontend:  %s\nScope:     %s\nService:   %s\nAffinity:  %s\n", f.name(), f.Scope, f.owner(), f.affinity())
+		if len(f.Sources) > 0 {
+			fmt.Fprintf(out, "Only for:  %s\n", strings.Trim(fmt.Sprint(f.Sources), "[]"))
+		}
+		fmt.Fprintf(out, "Backends:  %d\n", len(f.Backends))
 		table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 		for _, b := range f.Backends {
 			fmt.Fprintf(table, "  %s\t%s\n", b.name(), b.Place)

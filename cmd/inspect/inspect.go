@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,13 +90,21 @@ func readTables(v *bpf.View) (proxy.Tables, error) {
 	if err != nil {
 		return nil, err
 	}
+	sources, err := v.Sources()
+	if err != nil {
+		return nil, err
+	}
 	out := proxy.Tables{}
 	for f, r := range frontends {
 		backends, err := v.Backends(r)
 		if err != nil {
 			return nil, fmt.Errorf("read backends of %s port %d/%s: %w", f.Addr, f.Port, f.Protocol, err)
 		}
-		out[f] = proxy.Target{Backends: backends, Affinity: r.Affinity}
+		target := proxy.Target{Backends: backends, Affinity: r.Affinity, Silent: r.Silent}
+		if r.Sources != 0 {
+			target.Sources = slices.SortedFunc(slices.Values(sources[r.Sources]), netip.Prefix.Compare)
+		}
+		out[f] = target
 	}
 	return out, nil
 }
@@ -131,7 +140,7 @@ func readCluster(ctx context.Context, client kubernetes.Interface, addrs []netip
 	if err != nil {
 		return cluster{}, fmt.Errorf("list services: %w", err)
 	}
-	slices, err := client.DiscoveryV1().EndpointSlices("").List(ctx, metav1.ListOptions{})
+	found, err := client.DiscoveryV1().EndpointSlices("").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return cluster{}, fmt.Errorf("list endpoint slices: %w", err)
 	}
@@ -141,7 +150,7 @@ func readCluster(ctx context.Context, client kubernetes.Interface, addrs []netip
 	}
 	out := cluster{nodes: pointers(nodes.Items)}
 	out.facts = proxy.NewFacts(proxy.NodeOf(out.nodes, addrs), addrs, out.nodes)
-	out.objects = proxy.Objects{Services: pointers(services.Items), Slices: pointers(slices.Items), Pods: pointers(pods.Items)}
+	out.objects = proxy.Objects{Services: pointers(services.Items), Slices: pointers(found.Items), Pods: pointers(pods.Items)}
 	return out, nil
 }
 

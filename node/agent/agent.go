@@ -145,7 +145,7 @@ func (a *Agent) makeParts() error {
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)
 	}
-	a.tables = &tables{datapath: a.datapath, arrays: a.proxy.Arrays, log: a.cfg.Log.With("component", "bpf")}
+	a.tables = &tables{datapath: a.datapath, written: a.proxy.Written, log: a.cfg.Log.With("component", "bpf")}
 	if a.cfg.Registry != nil {
 		if err := a.cfg.Registry.Register(a.tables); err != nil {
 			return fmt.Errorf("make metrics of tables: %w", err)

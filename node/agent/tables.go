@@ -35,28 +35,28 @@ type tables struct {
 		Drops() (map[bpf.DropReason]uint64, error)
 		Conntrack() iter.Seq2[bpf.Conntrack, error]
 	}
-	// arrays are the entries in use of tables that always have all.
-	arrays func() map[string]uint32
-	log    *slog.Logger
+	// written are the entries of tables that only their writer knows.
+	written func() map[string]uint32
+	log     *slog.Logger
 
 	mu sync.Mutex
 	// full are the tables that the log has said to be nearly full.
 	full map[string]bool
 }
 
-// usage is that of all tables, with the arrays as their writer knows them. An
-// array without a writer is in use as a whole.
+// usage is that of all tables, where need be as the writer knows it. An array
+// without a writer is in use as a whole.
 func (t *tables) usage() ([]bpf.Usage, error) {
 	all, err := t.datapath.Usage()
 	if err != nil {
 		return nil, err
 	}
-	arrays := t.arrays()
+	written := t.written()
 	for i, u := range all {
-		if !u.Array {
+		if !u.Uncounted {
 			continue
 		}
-		n, ok := arrays[u.Table]
+		n, ok := written[u.Table]
 		if all[i].Entries = n; !ok {
 			all[i].Entries = u.Capacity
 		}
@@ -71,10 +71,10 @@ func percent(u bpf.Usage) uint64 { return 100 * uint64(u.Entries) / uint64(max(1
 // affinities nobody knows.
 func (t *tables) crowded(all []bpf.Usage) (map[string]bpf.Usage, error) {
 	out := map[string]bpf.Usage{}
-	arrays := t.arrays()
+	written := t.written()
 	for _, u := range all {
-		_, written := arrays[u.Table]
-		if percent(u) < fullPercent || u.Array && !written {
+		_, known := written[u.Table]
+		if percent(u) < fullPercent || u.Uncounted && !known {
 			continue
 		}
 		if u.Evicts {

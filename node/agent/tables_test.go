@@ -52,17 +52,17 @@ func TestTablesHealth(t *testing.T) {
 		says   string
 	}{
 		"room": {fakeTables{usage: []bpf.Usage{
-			{Table: "frontends", Capacity: 100, Entries: 89, Memory: 3e6}, {Table: "drops", Capacity: 9, Array: true, Memory: 1e6},
+			{Table: "frontends", Capacity: 100, Entries: 89, Memory: 3e6}, {Table: "drops", Capacity: 9, Uncounted: true, Memory: 1e6},
 		}}, 0, true, "have room, take 4 MB of the kernel's memory"},
 		"hash":                   {fakeTables{usage: []bpf.Usage{{Table: "frontends", Capacity: 100, Entries: 90}}}, 0, false, "frontends is 90 % full (90 of 100)"},
-		"array":                  {fakeTables{usage: []bpf.Usage{{Table: "slots", Capacity: 100, Array: true}}}, 95, false, "slots is 95 % full (95 of 100)"},
+		"array":                  {fakeTables{usage: []bpf.Usage{{Table: "slots", Capacity: 100, Uncounted: true}}}, 95, false, "slots is 95 % full (95 of 100)"},
 		"old connections":        {fakeTables{usage: []bpf.Usage{{Table: "conntrack", Capacity: 100, Entries: 100, Evicts: true}}, fresh: 89}, 0, true, "have room, take 0 MB of the kernel's memory"},
 		"connections in use":     {fakeTables{usage: []bpf.Usage{{Table: "conntrack", Capacity: 100, Entries: 100, Evicts: true}}, fresh: 91}, 0, false, "conntrack is 91 % full (91 of 100)"},
 		"others that give way":   {fakeTables{usage: []bpf.Usage{{Table: "reverses", Capacity: 100, Entries: 100, Evicts: true}}, fresh: 91}, 0, true, "have room, take 0 MB of the kernel's memory"},
 		"that cannot be counted": {fakeTables{err: errors.New("no program")}, 0, false, "no program"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tb := &tables{datapath: &tt.tables, log: slog.New(slog.DiscardHandler), arrays: func() map[string]uint32 {
+			tb := &tables{datapath: &tt.tables, log: slog.New(slog.DiscardHandler), written: func() map[string]uint32 {
 				return map[string]uint32{"slots": tt.slots}
 			}}
 			if h := tb.health(); h.OK != tt.ok || h.Says != tt.says || (h.Do == "") != tt.ok {
@@ -76,7 +76,7 @@ func TestTablesHealth(t *testing.T) {
 func TestTablesLog(t *testing.T) {
 	var out bytes.Buffer
 	fake := &fakeTables{usage: []bpf.Usage{{Table: "frontends", Capacity: 100, Entries: 95}}}
-	tb := &tables{datapath: fake, log: slog.New(slog.NewTextHandler(&out, nil)), arrays: func() map[string]uint32 { return nil }}
+	tb := &tables{datapath: fake, log: slog.New(slog.NewTextHandler(&out, nil)), written: func() map[string]uint32 { return nil }}
 	for _, entries := range []uint32{95, 96, 10, 10} {
 		fake.usage[0].Entries = entries
 		if _, _, err := tb.check(); err != nil {
@@ -95,10 +95,10 @@ func TestTablesLog(t *testing.T) {
 
 func TestTablesMetrics(t *testing.T) {
 	fake := &fakeTables{usage: []bpf.Usage{
-		{Table: "conntrack", Capacity: 100, Entries: 7, Memory: 4096}, {Table: "drops", Capacity: 9, Array: true, Memory: 1}, {Table: "slots", Capacity: 50, Array: true, Memory: 2},
+		{Table: "conntrack", Capacity: 100, Entries: 7, Memory: 4096}, {Table: "drops", Capacity: 9, Uncounted: true, Memory: 1}, {Table: "slots", Capacity: 50, Uncounted: true, Memory: 2},
 	}}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(&tables{datapath: fake, arrays: func() map[string]uint32 { return map[string]uint32{"slots": 5} }})
+	registry.MustRegister(&tables{datapath: fake, written: func() map[string]uint32 { return map[string]uint32{"slots": 5} }})
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -141,7 +141,26 @@ func TestExplain(t *testing.T) {
 		}, []string{
 			"from the host 192.0.2.9", "to 192.0.2.1:30080/TCP: NodePort of Service a/web",
 			"The data path finds the frontend 192.0.2.1:30080/TCP, for packets from other hosts.",
-			"It has no backends.", "Packets are dropped at the uplink and counted as no_endpoint.", agree,
+			"It has no backends.", "The connection is refused at the uplink: with a TCP reset, or an ICMP error.", agree,
+		}},
+		"other host, endpoints elsewhere": {func(in *Input, s *corev1.Service, slice *discoveryv1.EndpointSlice) {
+			in.From, in.To, slice.Endpoints = Client{Addr: netip.MustParseAddr("192.0.2.9")}, to("192.0.2.1:30080"), slice.Endpoints[2:]
+			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		}, []string{
+			"from the host 192.0.2.9", "to 192.0.2.1:30080/TCP: NodePort of Service a/web",
+			"The data path finds the frontend 192.0.2.1:30080/TCP, for packets from other hosts.",
+			"It has no backends.", "Not used:", remote + ": is not on this node, and externalTrafficPolicy is Local",
+			"There are endpoints on other nodes only, and the policy is Local: packets are dropped at the uplink and counted as no_endpoint.", agree,
+		}},
+		"other host, not in source ranges": {func(in *Input, s *corev1.Service, slice *discoveryv1.EndpointSlice) {
+			in.From, in.To, slice.Endpoints = Client{Addr: netip.MustParseAddr("192.0.2.9")}, to("192.0.2.200:80"), slice.Endpoints[:1]
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.200"}}
+			s.Spec.LoadBalancerSourceRanges = []string{"198.51.100.0/24"}
+		}, []string{
+			"from the host 192.0.2.9", "to 192.0.2.200:80/TCP: load-balancer address of Service a/web, port http",
+			"The data path finds the frontend 192.0.2.200:80/TCP, for packets from other hosts.", "It has one backend:", local,
+			"The client is in none of the Service's source ranges: packets are dropped at the uplink and counted as source_range.",
+			"- allowed are 198.51.100.0/24", agree,
 		}},
 		"other host to cluster address": {func(in *Input, _ *corev1.Service, _ *discoveryv1.EndpointSlice) {
 			in.From = Client{Addr: netip.MustParseAddr("192.0.2.9")}

@@ -4,6 +4,7 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -22,8 +23,13 @@ func (e *explainer) path(target proxy.Target, found match) {
 	switch {
 	case found == none:
 		e.untouched()
+	case e.From.Outside() && !allows(target, e.From.Addr):
+		e.say("The client is in none of the Service's source ranges: packets are dropped at the uplink and counted as source_range.")
+		e.detail("allowed are %s", strings.Trim(fmt.Sprint(target.Sources), "[]"))
+	case e.From.Outside() && empty && target.Silent:
+		e.say("There are endpoints on other nodes only, and the policy is Local: packets are dropped at the uplink and counted as no_endpoint.")
 	case e.From.Outside() && empty:
-		e.say("Packets are dropped at the uplink and counted as no_endpoint.")
+		e.say("The connection is refused at the uplink: with a TCP reset, or an ICMP error.")
 	case e.From.Outside():
 		e.uplink(target.Backends)
 	case empty:
@@ -36,6 +42,11 @@ func (e *explainer) path(target proxy.Target, found match) {
 		e.say("The address is translated at the socket, when it %s. Packets carry the backend's address from the start; none is changed.", verb)
 		e.delivery(target.Backends)
 	}
+}
+
+// allows tells whether another host may use a frontend.
+func allows(target proxy.Target, addr netip.Addr) bool {
+	return target.Sources == nil || slices.ContainsFunc(target.Sources, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // untouched is for addresses that are no frontends.
@@ -121,10 +132,10 @@ func (e *explainer) compare(f bpf.Frontend) {
 	e.unserved(f)
 	have, inKernel := e.Kernel[f]
 	want, wanted := e.wanted[f]
-	same := inKernel == wanted && have.Affinity == want.Affinity && slices.Equal(have.Backends, want.Backends)
+	same := inKernel == wanted && have.Equal(want)
 	others := 0
 	for key, target := range e.wanted {
-		if got, ok := e.Kernel[key]; key != f && (!ok || got.Affinity != target.Affinity || !slices.Equal(got.Backends, target.Backends)) {
+		if got, ok := e.Kernel[key]; key != f && (!ok || !got.Equal(target)) {
 			others++
 		}
 	}
@@ -190,7 +201,7 @@ func (e *explainer) unserved(f bpf.Frontend) {
 func (e *explainer) dropped() {
 	reasons := []string{"invalid", "spoofed"}
 	if e.From.Outside() {
-		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted"}
+		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range"}
 	}
 	var counts []string
 	for reason, n := range e.Drops {
