@@ -119,6 +119,13 @@ func TestExplain(t *testing.T) {
 			fromPod, clusterIP, "The data path finds the frontend 10.96.0.5:80/TCP, for pods and the node.",
 			"It has no backends.", "The connection is refused at the socket (connection refused), at once.", agree,
 		}},
+		"no such port, datagrams": {func(in *Input, _ *corev1.Service, _ *discoveryv1.EndpointSlice) {
+			in.To = Destination{netip.MustParseAddrPort("10.96.0.5:53"), bpf.ProtocolUDP}
+		}, []string{
+			fromPod, "to 10.96.0.5:53/UDP: ClusterIP of Service a/web, which has no such port",
+			"The data path has no frontend 10.96.0.5:53/UDP; the address is a Service's, which has no such port.",
+			"A socket may connect, but each datagram that it sends is refused at once (connection refused).",
+		}},
 		"no such port": {func(in *Input, _ *corev1.Service, _ *discoveryv1.EndpointSlice) { in.To = to("10.96.0.5:81") }, []string{
 			fromPod, "to 10.96.0.5:81/TCP: ClusterIP of Service a/web, which has no such port",
 			"The data path has no frontend 10.96.0.5:81/TCP; the address is a Service's, which has no such port.",

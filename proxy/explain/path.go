@@ -32,6 +32,8 @@ func (e *explainer) path(target proxy.Target, found match) {
 		e.say("The connection is refused at the uplink: with a TCP reset, or an ICMP error.")
 	case e.From.Outside():
 		e.uplink(target.Backends)
+	case empty && e.To.Protocol == bpf.ProtocolUDP:
+		e.say("A socket may connect, but each datagram that it sends is refused at once (connection refused).")
 	case empty:
 		e.say("The connection is refused at the socket (connection refused), at once.")
 	default:
