@@ -41,7 +41,7 @@ func main() {
 	flag.StringVar(&cfg.bin, "bin", "bin", "directory of slipway")
 	flag.StringVar(&cfg.peers, "peers", ".build/peers", "directory of the upstream programs")
 	flag.StringVar(&cfg.dir, "dir", "/var/tmp", "directory on a real disk for the data of the clusters")
-	flag.IntVar(&cfg.rounds, "rounds", 5, "how often each side is measured")
+	flag.IntVar(&cfg.rounds, "rounds", 3, "how often each side is measured")
 	flag.DurationVar(&cfg.idle, "idle", 5*time.Minute, "how long to watch the idle cluster")
 	flag.StringVar(&cfg.note, "note", "", "what readers of the result must know, such as other load on the machine")
 	flag.StringVar(&cfg.part, "part", "", "for the benchmark itself")
