@@ -33,7 +33,10 @@ const struct table_counts *unused_table_counts __attribute__((unused));
 SEC("syscall")
 int count_tables(struct table_counts *out)
 {
-	out->frontends = COUNT(frontends);
+	const __u32 only = 0;
+	const struct bpf_map *grown = bpf_map_lookup_elem(&frontends, &only);
+
+	out->frontends = grown ? bpf_map_sum_elem_count(grown) : 0;
 	out->reverses = COUNT(reverses);
 	out->affinities = COUNT(affinities);
 	out->conntrack = COUNT(conntrack);

@@ -28,16 +28,14 @@ type countAffinity struct {
 
 type countAffinityKey struct {
 	_        structs.HostLayout
-	Frontend countFrontendKey
-	Client   countAddr
-}
-
-type countBackend struct {
-	_     structs.HostLayout
-	Addr  countAddr
-	Port  uint16
-	Flags uint16
-	Pad   uint32
+	Frontend struct {
+		_     structs.HostLayout
+		Addr  countAddr
+		Port  uint16
+		Proto uint8
+		Scope uint8
+	}
+	Client countAddr
 }
 
 type countCt struct {
@@ -64,24 +62,6 @@ type countEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
-}
-
-type countFrontend struct {
-	_          structs.HostLayout
-	First      uint32
-	Count      uint32
-	Generation uint32
-	Affinity   uint32
-	Sources    uint32
-	Flags      uint32
-}
-
-type countFrontendKey struct {
-	_     structs.HostLayout
-	Addr  countAddr
-	Port  uint16
-	Proto uint8
-	Scope uint8
 }
 
 type countPodAddrs struct {

@@ -17,6 +17,9 @@ import (
 type Config struct {
 	// PinDir is a directory on a BPF file system; it is made when missing.
 	PinDir string
+	// Memory is that of the machine in bytes, from which it follows how far
+	// tables may grow; 0 for what this machine has.
+	Memory uint64
 	Log    *slog.Logger
 }
 
@@ -28,8 +31,9 @@ type Datapath struct {
 	pod    podPrograms
 	uplink uplinkPrograms
 	count  countPrograms
-	slots  *array
-	bends  *array
+	// grow are the tables that the control plane writes; in maps are those
+	// around them.
+	grow map[Table]*growing
 
 	// scanning keeps searches for stale sockets apart; scan is nil until the
 	// first.
@@ -61,6 +65,9 @@ func (c Config) mapDir() string  { return filepath.Join(c.PinDir, "maps") }
 func (c Config) linkDir() string { return filepath.Join(c.PinDir, "links") }
 
 func (d *Datapath) load() error {
+	if err := d.openGrowing(); err != nil {
+		return err
+	}
 	var sock sockObjects
 	if err := d.loadObject("sock", loadSock, &sock); err != nil {
 		return err
@@ -85,13 +92,6 @@ func (d *Datapath) load() error {
 	}
 	d.count = count.countPrograms
 	d.onClose(count.Close)
-	var err error
-	if d.slots, err = mapArray(d.maps.Slots); err != nil {
-		return fmt.Errorf("map slots into memory: %w", err)
-	}
-	if d.bends, err = mapArray(d.maps.Backends); err != nil {
-		return fmt.Errorf("map backends into memory: %w", err)
-	}
 	return nil
 }
 

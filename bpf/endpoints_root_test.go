@@ -59,7 +59,7 @@ func TestRootTables(t *testing.T) {
 	if got, err := d.Slots(100, 3); err != nil || !cmp.Equal(got, ids) {
 		t.Errorf("slots are %v (%v)", got, err)
 	}
-	if err := d.SetSlots(d.SlotCapacity()-1, ids); err == nil {
+	if err := d.SetSlots(d.Capacity(bpf.TableSlots)-1, ids); err == nil {
 		t.Error("slots beyond the end were written")
 	}
 	want := bpf.Backend{Addr: netip.MustParseAddr("fd00::5"), Port: 8080, Flags: bpf.BackendLocalPod}
@@ -69,7 +69,7 @@ func TestRootTables(t *testing.T) {
 	if got, err := d.Backend(9); err != nil || got != want {
 		t.Errorf("backend is %v (%v)", got, err)
 	}
-	if _, err := d.Backend(d.BackendCapacity()); err == nil {
+	if _, err := d.Backend(d.Capacity(bpf.TableBackends)); err == nil {
 		t.Error("a backend beyond the end was read")
 	}
 }

@@ -19,7 +19,7 @@ func (d *Datapath) SetFrontend(f Frontend, r Range) error {
 	if r.Silent {
 		value.Flags |= frontendSilent
 	}
-	if err := d.maps.Frontends.Put(f.key(), value); err != nil {
+	if err := d.grow[TableFrontends].now.Load().Put(f.key(), value); err != nil {
 		return fmt.Errorf("set frontend %v: %w", f, err)
 	}
 	return nil
@@ -27,7 +27,7 @@ func (d *Datapath) SetFrontend(f Frontend, r Range) error {
 
 // DeleteFrontend removes a frontend; one that is not there is no error.
 func (d *Datapath) DeleteFrontend(f Frontend) error {
-	if err := d.maps.Frontends.Delete(f.key()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := d.grow[TableFrontends].now.Load().Delete(f.key()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("delete frontend %v: %w", f, err)
 	}
 	return nil
@@ -38,7 +38,7 @@ func (d *Datapath) Frontends() (map[Frontend]Range, error) {
 	out := map[Frontend]Range{}
 	var key uplinkFrontendKey
 	var value uplinkFrontend
-	entries := d.maps.Frontends.Iterate()
+	entries := d.grow[TableFrontends].now.Load().Iterate()
 	for entries.Next(&key, &value) {
 		out[frontendOf(key)] = Range{
 			First: value.First, Count: value.Count, Generation: value.Generation, Affinity: value.Affinity,

@@ -92,17 +92,18 @@ func answer(conn net.Conn, name string) {
 
 // TestMain turns the test binary into a client when it is asked to be one.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && (os.Args[1] == "client" || os.Args[1] == "holder") {
-		talk := exchange
-		if os.Args[1] == "holder" {
-			talk = hold
-		}
+	talks := map[string]func(int, string, unix.Sockaddr) (string, error){"client": exchange, "holder": hold, "dialer": dial}
+	if talk := talks[os.Args[min(1, len(os.Args)-1)]]; talk != nil && len(os.Args) == 5 {
 		answer, err := client(os.Args[2], os.Args[3], netip.MustParseAddrPort(os.Args[4]), talk)
 		if err != nil {
 			answer = "error: " + err.Error()
 		}
 		fmt.Println(answer)
 		os.Exit(0)
+	}
+	if len(os.Args) == 3 && os.Args[1] == "grower" {
+		fmt.Fprintln(os.Stderr, grow(os.Args[2]))
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }

@@ -42,19 +42,16 @@ func (a *array) read(index uint32, value []byte) error {
 	return err
 }
 
-// SlotCapacity is how many slots all frontends can have together.
-func (d *Datapath) SlotCapacity() uint32 { return d.slots.entries }
-
-// BackendCapacity is how many backends there can be.
-func (d *Datapath) BackendCapacity() uint32 { return d.bends.entries }
+func (d *Datapath) array(t Table) *array { return d.grow[t].now.Load().array }
 
 // SetSlots writes the slots of a range, beginning at first. The range must not
 // be in use by a frontend.
 func (d *Datapath) SetSlots(first uint32, ids []uint32) error {
 	var value [4]byte
+	slots := d.array(TableSlots)
 	for i, id := range ids {
 		binary.NativeEndian.PutUint32(value[:], id)
-		if err := d.slots.write(first+uint32(i), value[:]); err != nil {
+		if err := slots.write(first+uint32(i), value[:]); err != nil {
 			return fmt.Errorf("write slot: %w", err)
 		}
 	}
@@ -63,10 +60,11 @@ func (d *Datapath) SetSlots(first uint32, ids []uint32) error {
 
 // Slots reads the slots of a range.
 func (d *Datapath) Slots(first, count uint32) ([]uint32, error) {
-	ids := make([]uint32, 0, min(count, d.slots.entries))
+	slots := d.array(TableSlots)
+	ids := make([]uint32, 0, min(count, slots.entries))
 	var value [4]byte
 	for i := range count {
-		if err := d.slots.read(first+i, value[:]); err != nil {
+		if err := slots.read(first+i, value[:]); err != nil {
 			return nil, fmt.Errorf("read slot: %w", err)
 		}
 		ids = append(ids, binary.NativeEndian.Uint32(value[:]))
@@ -77,7 +75,7 @@ func (d *Datapath) Slots(first, count uint32) ([]uint32, error) {
 // SetBackend writes a backend. Its id must not be in use.
 func (d *Datapath) SetBackend(id uint32, b Backend) error {
 	value := uplinkBackend{Addr: toAddr(b.Addr), Port: toPort(b.Port), Flags: uint16(b.Flags)}
-	if err := d.bends.write(id, bytesOf(&value)); err != nil {
+	if err := d.array(TableBackends).write(id, bytesOf(&value)); err != nil {
 		return fmt.Errorf("write backend: %w", err)
 	}
 	return nil
@@ -86,7 +84,7 @@ func (d *Datapath) SetBackend(id uint32, b Backend) error {
 // Backend reads a backend.
 func (d *Datapath) Backend(id uint32) (Backend, error) {
 	var value uplinkBackend
-	if err := d.bends.read(id, bytesOf(&value)); err != nil {
+	if err := d.array(TableBackends).read(id, bytesOf(&value)); err != nil {
 		return Backend{}, fmt.Errorf("read backend: %w", err)
 	}
 	return Backend{Addr: fromAddr(value.Addr), Port: toPort(value.Port), Flags: BackendFlags(value.Flags)}, nil

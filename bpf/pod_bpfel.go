@@ -28,16 +28,14 @@ type podAffinity struct {
 
 type podAffinityKey struct {
 	_        structs.HostLayout
-	Frontend podFrontendKey
-	Client   podAddr
-}
-
-type podBackend struct {
-	_     structs.HostLayout
-	Addr  podAddr
-	Port  uint16
-	Flags uint16
-	Pad   uint32
+	Frontend struct {
+		_     structs.HostLayout
+		Addr  podAddr
+		Port  uint16
+		Proto uint8
+		Scope uint8
+	}
+	Client podAddr
 }
 
 type podCt struct {
@@ -64,24 +62,6 @@ type podEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
-}
-
-type podFrontend struct {
-	_          structs.HostLayout
-	First      uint32
-	Count      uint32
-	Generation uint32
-	Affinity   uint32
-	Sources    uint32
-	Flags      uint32
-}
-
-type podFrontendKey struct {
-	_     structs.HostLayout
-	Addr  podAddr
-	Port  uint16
-	Proto uint8
-	Scope uint8
 }
 
 type podPodAddrs struct {

@@ -28,16 +28,14 @@ type sockAffinity struct {
 
 type sockAffinityKey struct {
 	_        structs.HostLayout
-	Frontend sockFrontendKey
-	Client   sockAddr
-}
-
-type sockBackend struct {
-	_     structs.HostLayout
-	Addr  sockAddr
-	Port  uint16
-	Flags uint16
-	Pad   uint32
+	Frontend struct {
+		_     structs.HostLayout
+		Addr  sockAddr
+		Port  uint16
+		Proto uint8
+		Scope uint8
+	}
+	Client sockAddr
 }
 
 type sockCt struct {
@@ -64,24 +62,6 @@ type sockEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
-}
-
-type sockFrontend struct {
-	_          structs.HostLayout
-	First      uint32
-	Count      uint32
-	Generation uint32
-	Affinity   uint32
-	Sources    uint32
-	Flags      uint32
-}
-
-type sockFrontendKey struct {
-	_     structs.HostLayout
-	Addr  sockAddr
-	Port  uint16
-	Proto uint8
-	Scope uint8
 }
 
 type sockPodAddrs struct {

@@ -28,16 +28,14 @@ type staleAffinity struct {
 
 type staleAffinityKey struct {
 	_        structs.HostLayout
-	Frontend staleFrontendKey
-	Client   staleAddr
-}
-
-type staleBackend struct {
-	_     structs.HostLayout
-	Addr  staleAddr
-	Port  uint16
-	Flags uint16
-	Pad   uint32
+	Frontend struct {
+		_     structs.HostLayout
+		Addr  staleAddr
+		Port  uint16
+		Proto uint8
+		Scope uint8
+	}
+	Client staleAddr
 }
 
 type staleCt struct {
@@ -64,24 +62,6 @@ type staleEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
-}
-
-type staleFrontend struct {
-	_          structs.HostLayout
-	First      uint32
-	Count      uint32
-	Generation uint32
-	Affinity   uint32
-	Sources    uint32
-	Flags      uint32
-}
-
-type staleFrontendKey struct {
-	_     structs.HostLayout
-	Addr  staleAddr
-	Port  uint16
-	Proto uint8
-	Scope uint8
 }
 
 type stalePodAddrs struct {

@@ -18,6 +18,13 @@
 #include "lib/svc.h"
 #include "lib/unserved.h"
 
+/* Into the program's debug information, and from there to Go: maps in maps do
+ * not name the types of their entries.
+ */
+const struct frontend_key *unused_frontend_key __attribute__((unused));
+const struct frontend *unused_frontend __attribute__((unused));
+const struct backend *unused_backend __attribute__((unused));
+
 /* Other backends that are tried when a reply could not be told apart from one
  * of another connection.
  */

@@ -128,19 +128,22 @@ type uplinkTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	uplinkMapAffinities = "affinities"
-	uplinkMapBackends   = "backends"
-	uplinkMapConntrack  = "conntrack"
-	uplinkMapDrops      = "drops"
-	uplinkMapEndpoints  = "endpoints"
-	uplinkMapFrontends  = "frontends"
-	uplinkMapPods       = "pods"
-	uplinkMapReverses   = "reverses"
-	uplinkMapSlots      = "slots"
-	uplinkMapSources    = "sources"
-	uplinkMapUplinks    = "uplinks"
-	uplinkProgUplinkIn  = "uplink_in"
-	uplinkProgUplinkOut = "uplink_out"
+	uplinkMapAffinities        = "affinities"
+	uplinkMapBackends          = "backends"
+	uplinkMapConntrack         = "conntrack"
+	uplinkMapDrops             = "drops"
+	uplinkMapEndpoints         = "endpoints"
+	uplinkMapFrontends         = "frontends"
+	uplinkMapPods              = "pods"
+	uplinkMapReverses          = "reverses"
+	uplinkMapSlots             = "slots"
+	uplinkMapSources           = "sources"
+	uplinkMapUplinks           = "uplinks"
+	uplinkProgUplinkIn         = "uplink_in"
+	uplinkProgUplinkOut        = "uplink_out"
+	uplinkVarUnusedBackend     = "unused_backend"
+	uplinkVarUnusedFrontend    = "unused_frontend"
+	uplinkVarUnusedFrontendKey = "unused_frontend_key"
 )
 
 // loadUplink returns the embedded CollectionSpec for uplink.
@@ -210,6 +213,9 @@ type uplinkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uplinkVariableSpecs struct {
+	UnusedBackend     *ebpf.VariableSpec `ebpf:"unused_backend"`
+	UnusedFrontend    *ebpf.VariableSpec `ebpf:"unused_frontend"`
+	UnusedFrontendKey *ebpf.VariableSpec `ebpf:"unused_frontend_key"`
 }
 
 // uplinkObjects contains all objects after they have been loaded into the kernel.
@@ -265,6 +271,9 @@ func (m *uplinkMaps) Close() error {
 //
 // It can be passed to loadUplinkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uplinkVariables struct {
+	UnusedBackend     *ebpf.Variable `ebpf:"unused_backend"`
+	UnusedFrontend    *ebpf.Variable `ebpf:"unused_frontend"`
+	UnusedFrontendKey *ebpf.Variable `ebpf:"unused_frontend_key"`
 }
 
 // uplinkPrograms contains all programs after they have been loaded into the kernel.

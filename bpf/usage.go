@@ -15,7 +15,9 @@ type Usage struct {
 	// Table is the name of the map and of its pin.
 	Table    string
 	Capacity uint32
-	Entries  uint32
+	// Bound is what Capacity may grow to.
+	Bound   uint32
+	Entries uint32
 	// Uncounted tells that the kernel does not know Entries: an array always
 	// has all, and of a trie only the writer knows.
 	Uncounted bool
@@ -37,7 +39,11 @@ func (d *Datapath) Usage() ([]Usage, error) {
 	var out []Usage
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
 		m := *tables[name]
-		u := Usage{Table: name, Capacity: m.MaxEntries(), Evicts: m.Type() == ebpf.LRUHash}
+		bound := m.MaxEntries()
+		if g := d.grow[Table(name)]; g != nil {
+			m, bound = g.now.Load().Map, g.bound
+		}
+		u := Usage{Table: name, Capacity: m.MaxEntries(), Bound: bound, Evicts: m.Type() == ebpf.LRUHash}
 		// The kernel adds up what CPUs have counted, while others go on.
 		n, counted := counts[name]
 		u.Entries, u.Uncounted = uint32(max(0, n)), !counted

@@ -48,11 +48,28 @@ func (d *Datapath) openPinned() error {
 		}
 		d.onClose((*at).Close)
 	}
-	if d.slots, err = mapArray(d.maps.Slots); err != nil {
-		return fmt.Errorf("map slots into memory: %w", err)
+	if err := d.newGrowing(blueprint); err != nil {
+		return err
 	}
-	if d.bends, err = mapArray(d.maps.Backends); err != nil {
-		return fmt.Errorf("map backends into memory: %w", err)
+	outers := d.maps.byName()
+	for t, g := range d.grow {
+		g.outer = *outers[string(t)]
+	}
+	return d.adoptGrowing()
+}
+
+// adoptGrowing opens the tables as they are now. The order is that in which they
+// refer to each other: what a frontend leads to was there before it.
+func (d *Datapath) adoptGrowing() error {
+	for _, t := range []Table{TableFrontends, TableSlots, TableBackends} {
+		err := d.grow[t].adopt()
+		for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ {
+			// It was replaced between a look for its id and one for the id.
+			err = d.grow[t].adopt()
+		}
+		if err != nil {
+			return fmt.Errorf("open table %s: %w", t, err)
+		}
 	}
 	return nil
 }
@@ -61,9 +78,7 @@ func (d *Datapath) openPinned() error {
 // size may be another.
 func (d *Datapath) openTable(name string, want *ebpf.MapSpec) (*ebpf.Map, error) {
 	path := filepath.Join(d.cfg.mapDir(), name)
-	// An array is mapped into memory, which the kernel refuses for a handle
-	// that may only read.
-	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: want.Type != ebpf.Array})
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, d.missing(name)
@@ -95,7 +110,14 @@ func (m *uplinkMaps) byName() map[string]**ebpf.Map {
 }
 
 // Frontends returns all frontends with their ranges.
-func (v *View) Frontends() (map[Frontend]Range, error) { return v.d.Frontends() }
+func (v *View) Frontends() (map[Frontend]Range, error) {
+	out, err := v.d.Frontends()
+	if err != nil {
+		return nil, err
+	}
+	// What they lead to may be in larger tables by now.
+	return out, v.d.adoptGrowing()
+}
 
 // Backends returns what a range leads to, in the order of its slots.
 func (v *View) Backends(r Range) ([]Backend, error) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "addr.h"
-#include "maps.h"
+#include "table.h"
 
 #define AFFINITY_SECOND 1000000000ULL
 
@@ -20,9 +20,7 @@ struct affinity_search {
 static long affinity_compare(__u32 i, void *data)
 {
 	struct affinity_search *search = data;
-	__u32 slot = search->first + i;
-	const __u32 *id = bpf_map_lookup_elem(&slots, &slot);
-	const struct backend *backend = id ? bpf_map_lookup_elem(&backends, id) : NULL;
+	const struct backend *backend = table_backend(search->first + i);
 
 	if (!backend || backend->port != search->port || !addr_equal(&backend->addr, &search->addr))
 		return 0;

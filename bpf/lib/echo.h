@@ -2,7 +2,7 @@
 #pragma once
 
 #include "answer.h"
-#include "maps.h"
+#include "table.h"
 
 /* Answers an echo request to an address that Services have. */
 static __always_inline int echo(struct __sk_buff *skb, const struct packet *p, __u8 scope, __u64 direction)
@@ -10,7 +10,7 @@ static __always_inline int echo(struct __sk_buff *skb, const struct packet *p, _
 	struct frontend_key key = { .addr = p->tuple.dst, .scope = scope };
 	int err;
 
-	if (!is_echo_request(skb, p) || !bpf_map_lookup_elem(&frontends, &key))
+	if (!is_echo_request(skb, p) || !table_frontend(&key))
 		return VERDICT_NEXT;
 	err = answer_echo(skb, p);
 	return err ? drop(-err) : bpf_redirect(skb->ifindex, direction);

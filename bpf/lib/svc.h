@@ -2,7 +2,7 @@
 #pragma once
 
 #include "affinity.h"
-#include "maps.h"
+#include "table.h"
 
 /* The results of svc_select besides a backend. */
 enum svc_result {
@@ -31,44 +31,42 @@ static __always_inline bool svc_allows(const struct frontend_key *key, const str
 	return !frontend->sources || key->scope != SCOPE_EXTERNAL || bpf_map_lookup_elem(&sources, &who);
 }
 
-static __always_inline const struct backend *svc_backend(__u32 slot)
-{
-	const __u32 *id = bpf_map_lookup_elem(&slots, &slot);
-
-	return id ? bpf_map_lookup_elem(&backends, id) : NULL;
-}
-
 /* The frontend of a key. A cluster address has an entry for all of its ports
  * that are none of the Service's, so that these are refused, not routed.
  */
 static __always_inline const struct frontend *svc_frontend(const struct frontend_key *key)
 {
-	const struct frontend *found = bpf_map_lookup_elem(&frontends, key);
+	const struct frontend *found = table_frontend(key);
 	struct frontend_key rest = { .addr = key->addr, .scope = key->scope };
 
 	if (found || key->scope != SCOPE_CLUSTER)
 		return found;
-	return bpf_map_lookup_elem(&frontends, &rest);
+	return table_frontend(&rest);
 }
 
 /* Chooses a backend of the frontend at random. The range is read once, so an
  * update in between cannot mix two ranges; slots of the old one stay valid for
  * a grace period.
  */
-static __always_inline int svc_select(const struct frontend_key *key, struct backend *out)
+static __always_inline int svc_pick(const struct frontend *frontend, struct backend *out)
 {
-	const struct frontend *found = svc_frontend(key);
+	const __u32 count = frontend->count;
 	const struct backend *backend;
 
-	if (!found)
-		return SVC_NONE;
-	if (found->count == 0)
-		return svc_empty(found);
-	backend = svc_backend(found->first + bpf_get_prandom_u32() % found->count);
+	if (count == 0)
+		return svc_empty(frontend);
+	backend = table_backend(frontend->first + bpf_get_prandom_u32() % count);
 	if (!backend)
 		return SVC_EMPTY;
 	*out = *backend;
 	return SVC_FOUND;
+}
+
+static __always_inline int svc_select(const struct frontend_key *key, struct backend *out)
+{
+	const struct frontend *found = svc_frontend(key);
+
+	return found ? svc_pick(found, out) : SVC_NONE;
 }
 
 /* As svc_select, but a client that the frontend knows gets the backend that it
@@ -81,17 +79,19 @@ static __always_inline int svc_select_for(const struct frontend_key *key, const 
 	struct affinity_key who;
 	int result;
 
-	if (found && !svc_allows(key, found, client))
+	if (!found)
+		return SVC_NONE;
+	if (!svc_allows(key, found, client))
 		return SVC_DENIED;
-	if (!found || !found->affinity)
-		return svc_select(key, out);
+	if (!found->affinity)
+		return svc_pick(found, out);
 	struct frontend frontend = *found;
 
 	who.frontend = *key;
 	who.client = *client;
 	if (frontend.count && affinity_find(&who, &frontend, out))
 		return SVC_FOUND;
-	result = svc_select(key, out);
+	result = svc_pick(&frontend, out);
 	if (result == SVC_FOUND)
 		affinity_set(&who, out);
 	return result;

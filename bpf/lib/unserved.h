@@ -14,11 +14,11 @@ static __always_inline int refuse_unserved(struct __sk_buff *skb, const struct p
 	struct frontend_key key = rest;
 	const struct frontend *found;
 
-	if (!p->ports || p->tuple.proto != IPPROTO_UDP || !bpf_map_lookup_elem(&frontends, &rest))
+	if (!p->ports || p->tuple.proto != IPPROTO_UDP || !table_frontend(&rest))
 		return VERDICT_NEXT;
 	key.port = p->tuple.dport;
 	key.proto = p->tuple.proto;
-	found = bpf_map_lookup_elem(&frontends, &key);
+	found = table_frontend(&key);
 	if (found && found->count)
 		return VERDICT_NEXT;
 	return reject(skb, p, direction);
