@@ -133,6 +133,14 @@ func (m *merger) take() map[bpf.Frontend]bool {
 	return out
 }
 
+// owner is the object that has a frontend, KIND NAMESPACE/NAME.
+func (m *merger) owner(f bpf.Frontend) string {
+	if owners := m.owners[f]; len(owners) > 0 {
+		return owners[0].by.object
+	}
+	return "an object that is gone"
+}
+
 // problems returns those of all objects, and of those who did not get what
 // they want, in order.
 func (m *merger) problems() []Problem {

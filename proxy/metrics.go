@@ -64,7 +64,7 @@ func newMetrics(registry prometheus.Registerer, p *Proxy) (*metrics, error) {
 func (m *metrics) observe(took time.Duration, w *writer, err error) {
 	m.duration.Observe(took.Seconds())
 	m.slotsUsed.Set(float64(w.slots.used))
-	m.slotsRoom.Set(float64(w.datapath.SlotCapacity()))
+	m.slotsRoom.Set(float64(w.slots.capacity))
 	if err != nil {
 		m.errors.Inc()
 	}

@@ -8,8 +8,8 @@
 // path to the tables, one atomic flip a frontend. What the data path serves
 // when a Proxy starts is adopted and only changed where it differs, once all
 // objects have been read. A Proxy owns the frontends, slots and backends of
-// the data path and the programs on the node's uplinks. New, Run, Synced and
-// Stats may be used from any goroutine; only one Run at a time.
+// the data path and the programs on the node's uplinks. New, Run, Synced,
+// Stats and Err may be used from any goroutine; only one Run at a time.
 package proxy
 
 import (
@@ -87,7 +87,11 @@ type Proxy struct {
 	told map[Problem]bool
 }
 
-type counts struct{ frontends, backends, slots, sources int }
+// counts are what is served after a write; err says what is not.
+type counts struct {
+	frontends, backends, slots, sources int
+	err                                 error
+}
 
 // New makes a Proxy and registers its informers; it changes nothing yet.
 func New(cfg Config) (*Proxy, error) {
@@ -125,6 +129,14 @@ func (p *Proxy) Stats() (frontends, backends int) {
 		return c.frontends, c.backends
 	}
 	return 0, 0
+}
+
+// Err says what the data path does not have as it should, in one line.
+func (p *Proxy) Err() error {
+	if c := p.serving.Load(); c != nil {
+		return c.err
+	}
+	return nil
 }
 
 // Written returns the entries of those tables of which only the writer knows,

@@ -18,12 +18,23 @@ type span struct{ first, count uint32 }
 // concurrent use.
 type ranges struct {
 	// free holds the free spans in order; neighbours are merged.
-	free []span
-	used uint32
+	free           []span
+	capacity, used uint32
 }
 
 func newRanges(capacity uint32) *ranges {
-	return &ranges{free: []span{{0, capacity}}}
+	return &ranges{free: []span{{0, capacity}}, capacity: capacity}
+}
+
+// extend adds slots at the end; a capacity that is not larger adds none.
+func (r *ranges) extend(capacity uint32) {
+	if capacity <= r.capacity {
+		return
+	}
+	first, more := r.capacity, capacity-r.capacity
+	r.capacity = capacity
+	r.used += more // until they are given
+	r.give(first, more)
 }
 
 // take returns the first slot of a range of count slots, count > 0.

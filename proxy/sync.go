@@ -66,8 +66,11 @@ func (p *Proxy) write(s *state) error {
 	if s.full, s.all = s.all, err != nil; !s.all {
 		p.stale.judge()
 	}
-	p.tell(append(p.merger.problems(), p.answerHealth(s)...))
-	p.serving.Store(&counts{len(s.writer.entries), len(s.writer.ids.used), int(s.writer.slots.used), s.writer.sources.entries()})
+	p.tell(slices.Concat(p.merger.problems(), p.answerHealth(s), s.writer.unserved.problems(p.merger.owner)))
+	p.serving.Store(&counts{
+		frontends: len(s.writer.entries), backends: len(s.writer.ids.used), slots: int(s.writer.slots.used),
+		sources: s.writer.sources.entries(), err: s.writer.unserved.err(),
+	})
 	return errors.Join(linkErr, err)
 }
 

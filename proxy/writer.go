@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,8 +28,9 @@ type Datapath interface {
 	SetSources(set uint32, ranges []netip.Prefix) error
 	DeleteSources(set uint32, ranges []netip.Prefix) error
 	Sources() (map[uint32][]netip.Prefix, error)
-	SlotCapacity() uint32
-	BackendCapacity() uint32
+	// Capacity is how many entries a table has room for; Grow makes it larger.
+	Capacity(bpf.Table) uint32
+	Grow(table bpf.Table, least uint32) (uint32, error)
 }
 
 // unknown are backends that no table has, so that they differ from all.
@@ -59,13 +59,17 @@ type writer struct {
 	ids      *backendIDs
 	sources  *sourceSets
 	retired  []retired
+	// unserved are the frontends whose last write failed.
+	unserved unserved
+	// wanted is how many frontends there are to be.
+	wanted uint32
 }
 
 // newWriter adopts what the data path serves already; nothing is changed.
 func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 	w := &writer{
-		datapath: datapath, now: now, entries: map[bpf.Frontend]entry{},
-		slots: newRanges(datapath.SlotCapacity()), ids: newBackendIDs(datapath.BackendCapacity()),
+		datapath: datapath, now: now, entries: map[bpf.Frontend]entry{}, unserved: unserved{},
+		slots: newRanges(datapath.Capacity(bpf.TableSlots)), ids: newBackendIDs(datapath.Capacity(bpf.TableBackends)),
 	}
 	var err error
 	if w.sources, err = newSourceSets(datapath); err != nil {
@@ -101,7 +105,7 @@ func (w *writer) adopt(rng bpf.Range) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	if slices.ContainsFunc(ids, func(id uint32) bool { return id >= w.datapath.BackendCapacity() }) {
+	if slices.ContainsFunc(ids, func(id uint32) bool { return id >= w.ids.capacity }) {
 		e.target.Backends = unknown
 		return e, nil
 	}
@@ -128,6 +132,7 @@ func (w *writer) apply(tables Tables) (int, error) {
 	for frontend := range tables {
 		all[frontend] = true
 	}
+	clear(w.unserved)
 	changed, err := w.update(tables, all)
 	if err == nil {
 		w.sources.sweep()
@@ -138,16 +143,17 @@ func (w *writer) apply(tables Tables) (int, error) {
 // update is apply for some frontends; the data path has the others already.
 func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, error) {
 	w.collect()
+	w.wanted = uint32(len(tables))
 	changed := 0
-	var errs []error
 	for frontend := range frontends {
 		target, wanted := tables[frontend]
 		have, known := w.entries[frontend]
+		delete(w.unserved, frontend)
 		if !wanted || known && have.target.Equal(target) {
 			continue
 		}
 		if err := w.set(frontend, target); err != nil {
-			errs = append(errs, fmt.Errorf("frontend %s port %d/%s: %w", frontend.Addr, frontend.Port, frontend.Protocol, err))
+			w.unserved[frontend] = err
 			continue
 		}
 		changed++
@@ -158,14 +164,14 @@ func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, er
 			continue
 		}
 		if err := w.datapath.DeleteFrontend(frontend); err != nil {
-			errs = append(errs, err)
+			w.unserved[frontend] = err
 			continue
 		}
 		delete(w.entries, frontend)
 		w.retire(e)
 		changed++
 	}
-	return changed, errors.Join(errs...)
+	return changed, w.unserved.err()
 }
 
 // set writes backends, then the slots of a new range, and flips the frontend.
@@ -175,7 +181,11 @@ func (w *writer) set(frontend bpf.Frontend, target Target) error {
 		target: target,
 		rng:    bpf.Range{Generation: old.rng.Generation + 1, Affinity: target.Affinity, Silent: target.Silent},
 	}
-	if err := w.fill(&fresh); err != nil {
+	err := w.fill(&fresh)
+	if err == nil && !known {
+		err = w.room()
+	}
+	if err != nil {
 		w.free(fresh)
 		return err
 	}
@@ -200,9 +210,9 @@ func (w *writer) fill(e *entry) error {
 		return nil
 	}
 	for _, backend := range e.target.Backends {
-		id, isNew, err := w.ids.use(backend)
+		id, isNew, err := w.useBackend(backend)
 		if err != nil {
-			return fmt.Errorf("backends: %w (%d)", err, w.datapath.BackendCapacity())
+			return err
 		}
 		e.ids = append(e.ids, id)
 		if !isNew {
@@ -212,9 +222,9 @@ func (w *writer) fill(e *entry) error {
 			return err
 		}
 	}
-	first, err := w.slots.take(uint32(len(e.ids)))
+	first, err := w.takeSlots(uint32(len(e.ids)))
 	if err != nil {
-		return fmt.Errorf("slots: %w (%d)", err, w.datapath.SlotCapacity())
+		return err
 	}
 	e.rng.First, e.rng.Count = first, uint32(len(e.ids))
 	return w.datapath.SetSlots(first, e.ids)

@@ -26,12 +26,17 @@ type fake struct {
 	sources   map[uint32][]netip.Prefix
 	fail      func() bool
 	after     func()
+	// room is for how many frontends there is room now; bounds is how far tables
+	// may grow, which they do not when it is nil.
+	room   uint32
+	bounds map[bpf.Table]uint32
+	grown  int
 }
 
 func newFake(slots, backends int) *fake {
 	return &fake{
 		frontends: map[bpf.Frontend]bpf.Range{}, slots: make([]uint32, slots), backends: make([]bpf.Backend, backends),
-		sources: map[uint32][]netip.Prefix{}, fail: func() bool { return false }, after: func() {},
+		sources: map[uint32][]netip.Prefix{}, fail: func() bool { return false }, after: func() {}, room: 1 << 20,
 	}
 }
 
@@ -45,6 +50,9 @@ func (f *fake) write(do func()) error {
 }
 
 func (f *fake) SetFrontend(k bpf.Frontend, r bpf.Range) error {
+	if _, known := f.frontends[k]; !known && uint32(len(f.frontends)) >= f.room {
+		return errors.New("no room")
+	}
 	return f.write(func() { f.frontends[k] = r })
 }
 func (f *fake) DeleteFrontend(k bpf.Frontend) error {
@@ -68,8 +76,34 @@ func (f *fake) Slots(first, count uint32) ([]uint32, error) {
 	return slices.Clone(f.slots[first : first+count]), nil
 }
 func (f *fake) Backend(id uint32) (bpf.Backend, error) { return f.backends[id], nil }
-func (f *fake) SlotCapacity() uint32                   { return uint32(len(f.slots)) }
-func (f *fake) BackendCapacity() uint32                { return uint32(len(f.backends)) }
+
+func (f *fake) Capacity(t bpf.Table) uint32 {
+	return map[bpf.Table]uint32{
+		bpf.TableFrontends: f.room, bpf.TableSlots: uint32(len(f.slots)), bpf.TableBackends: uint32(len(f.backends)),
+	}[t]
+}
+
+func (f *fake) Grow(t bpf.Table, least uint32) (uint32, error) {
+	size, bound := f.Capacity(t), f.bounds[t]
+	if size >= bound {
+		return size, bpf.ErrBound
+	}
+	for size < least && size < bound {
+		size *= 2
+	}
+	err := f.write(func() {
+		f.grown++
+		switch t {
+		case bpf.TableFrontends:
+			f.room = size
+		case bpf.TableSlots:
+			f.slots = append(f.slots, make([]uint32, int(size)-len(f.slots))...)
+		case bpf.TableBackends:
+			f.backends = append(f.backends, make([]bpf.Backend, int(size)-len(f.backends))...)
+		}
+	})
+	return f.Capacity(t), err
+}
 
 // resolve is what a program would find.
 func (f *fake) resolve(k bpf.Frontend) []bpf.Backend {
@@ -129,7 +163,10 @@ func TestWriterChurn(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 2))
-	datapath := newFake(1200, 200)
+	// Small at first, so that it grows in the midst of failures and crashes.
+	datapath := newFake(2, 1)
+	datapath.room = 1
+	datapath.bounds = map[bpf.Table]uint32{bpf.TableFrontends: 16, bpf.TableSlots: 2048, bpf.TableBackends: 256}
 	now := time.Unix(0, 0)
 	clock := func() time.Time { return now }
 	given := map[bpf.Frontend][][]bpf.Backend{}
@@ -168,6 +205,9 @@ func TestWriterChurn(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	w.collect()
+	if datapath.grown < 15 {
+		t.Errorf("tables grew %d times only", datapath.grown)
+	}
 	if w.slots.used != 0 || len(w.ids.used) != 0 || len(datapath.sources) != 0 {
 		t.Errorf("%d slots, %d backends and the sets %v are never freed", w.slots.used, len(w.ids.used), datapath.sources)
 	}
@@ -229,14 +269,55 @@ func TestWriterTellsWhatDoesNotFit(t *testing.T) {
 		frontend(2): {Backends: []bpf.Backend{backend(2, 1), backend(2, 2)}},
 	}
 	_, err := w.apply(tables)
-	if !errors.Is(err, errFull) {
+	if !errors.Is(err, bpf.ErrBound) {
 		t.Fatalf("got %v, expected that a table is full", err)
 	}
 	if len(datapath.frontends) != 1 {
 		t.Errorf("%d frontends are served, expected the one that fits", len(datapath.frontends))
 	}
-	if !strings.HasSuffix(err.Error(), "(3)") {
-		t.Errorf("%q does not name the capacity", err)
+	owner := func(bpf.Frontend) string { return "Service a/web" }
+	for _, p := range w.unserved.problems(owner) {
+		if !strings.HasPrefix(p.Error(), "Service a/web: frontend 10.96.0.") || !strings.Contains(p.Message, " port 80/TCP: slots: ") {
+			t.Errorf("got %q", p.Error())
+		}
+	}
+	if want := "frontend 10.96.0."; !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %q, expected %q", err, want)
+	}
+	delete(tables, frontend(1))
+	if _, err := w.apply(tables); err == nil {
+		return // It was frontend 2 that had room.
+	}
+	datapath.bounds = map[bpf.Table]uint32{bpf.TableSlots: 6}
+	if _, err := w.apply(tables); err != nil || len(w.unserved) > 0 {
+		t.Errorf("with room: %v", err)
+	}
+}
+
+// TestWriterServesWhatFits has each table end at its bound in turn.
+func TestWriterServesWhatFits(t *testing.T) {
+	tables := Tables{}
+	for i := range 8 {
+		tables[frontend(i)] = Target{Backends: []bpf.Backend{backend(i, 1), backend(i, 2)}}
+	}
+	for table, bound := range map[bpf.Table]uint32{bpf.TableFrontends: 4, bpf.TableSlots: 8, bpf.TableBackends: 8} {
+		t.Run(string(table), func(t *testing.T) {
+			datapath := newFake(1, 1)
+			datapath.room = 1
+			datapath.bounds = map[bpf.Table]uint32{bpf.TableFrontends: 64, bpf.TableSlots: 64, bpf.TableBackends: 64}
+			datapath.bounds[table] = bound
+			w := mustWriter(t, datapath, time.Now)
+			if _, err := w.apply(tables); !errors.Is(err, bpf.ErrBound) {
+				t.Errorf("got %v, expected that a table is full", err)
+			}
+			if len(datapath.frontends) != 4 || len(w.unserved) != 4 {
+				t.Errorf("%d frontends are served, %d are not; expected 4 each", len(datapath.frontends), len(w.unserved))
+			}
+			datapath.bounds[table] = 64
+			if _, err := w.apply(tables); err != nil || !maps.EqualFunc(datapath.tables(), tables, Target.Equal) {
+				t.Errorf("with a larger bound: %v, %v", datapath.tables(), err)
+			}
+		})
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
 
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/cni"
@@ -96,6 +97,7 @@ type Agent struct {
 	informers informers.SharedInformerFactory
 	// ownPods are the pods of this node only.
 	ownPods  informers.SharedInformerFactory
+	events   record.EventBroadcaster
 	datapath *bpf.Datapath
 	proxy    *proxy.Proxy
 	tables   *tables
@@ -118,7 +120,7 @@ func Open(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, informers: informers.NewSharedInformerFactory(cfg.Client, 0), ownPods: podsOf(cfg)}
+	a := &Agent{cfg: cfg, informers: informers.NewSharedInformerFactory(cfg.Client, 0), ownPods: podsOf(cfg), events: record.NewBroadcaster()}
 	var err error
 	if a.datapath, err = openDatapath(cfg); err != nil {
 		return nil, err
@@ -145,7 +147,7 @@ func (a *Agent) makeParts() error {
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)
 	}
-	a.tables = &tables{datapath: a.datapath, written: a.proxy.Written, log: a.cfg.Log.With("component", "bpf")}
+	a.tables = &tables{datapath: a.datapath, written: a.proxy.Written, tell: a.nodeWarns("slipway-bpf"), log: a.cfg.Log.With("component", "bpf")}
 	if a.cfg.Registry != nil {
 		if err := a.cfg.Registry.Register(a.tables); err != nil {
 			return fmt.Errorf("make metrics of tables: %w", err)

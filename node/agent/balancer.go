@@ -7,12 +7,8 @@ import (
 	"log/slog"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 
 	"slipway.dev/slipway/addresspool"
 	"slipway.dev/slipway/internal/leader"
@@ -25,7 +21,6 @@ type balancer struct {
 	node       string
 	log        *slog.Logger
 	pools      cache.SharedIndexInformer
-	events     record.EventBroadcaster
 	controller *addresspool.Controller
 	announcer  *addresspool.Announcer
 }
@@ -33,12 +28,12 @@ type balancer struct {
 func (a *Agent) newBalancer() (balancer, error) {
 	b := balancer{
 		client: a.cfg.Client, node: a.cfg.NodeName, log: a.cfg.Log.With("component", "addresspool"),
-		pools: addresspool.NewInformer(a.cfg.Dynamic), events: record.NewBroadcaster(),
+		pools: addresspool.NewInformer(a.cfg.Dynamic),
 	}
 	var err error
 	b.controller, err = addresspool.NewController(addresspool.ControllerConfig{
 		Client: b.client, Informers: a.informers, Pools: b.pools, Log: b.log,
-		Recorder: b.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "slipway-addresspool"}),
+		Recorder: a.recorder("slipway-addresspool"),
 	})
 	if err != nil {
 		return b, err
@@ -50,8 +45,6 @@ func (a *Agent) newBalancer() (balancer, error) {
 }
 
 func (b balancer) run(ctx context.Context) error {
-	b.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: b.client.CoreV1().Events("")})
-	defer b.events.Shutdown()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { b.pools.Run(ctx.Done()); return nil })
 	group.Go(func() error { return b.announcer.Run(ctx) })

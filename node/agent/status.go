@@ -55,6 +55,9 @@ func (a *Agent) proxyHealth() Health {
 		return Health{Name: "service proxy", Says: "has not read all Services yet", Do: "look for API errors in the log"}
 	}
 	frontends, backends := a.proxy.Stats()
+	if err := a.proxy.Err(); err != nil {
+		return Health{Name: "service proxy", Says: err.Error(), Do: "the rest is served; look for the names of all in the log"}
+	}
 	return Health{Name: "service proxy", OK: true, Says: fmt.Sprintf("%d frontends, %d backends", frontends, backends)}
 }
 

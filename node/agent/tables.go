@@ -37,7 +37,9 @@ type tables struct {
 	}
 	// written are the entries of tables that only their writer knows.
 	written func() map[string]uint32
-	log     *slog.Logger
+	// tell makes an event of the node; it may be nil.
+	tell func(reason, message string)
+	log  *slog.Logger
 
 	mu sync.Mutex
 	// full are the tables that the log has said to be nearly full.
@@ -64,7 +66,8 @@ func (t *tables) usage() ([]bpf.Usage, error) {
 	return all, nil
 }
 
-func percent(u bpf.Usage) uint64 { return 100 * uint64(u.Entries) / uint64(max(1, u.Capacity)) }
+// percent is how full a table is, of what it may grow to.
+func percent(u bpf.Usage) uint64 { return 100 * uint64(u.Entries) / uint64(max(1, u.Bound)) }
 
 // crowded returns the tables that are nearly full. A table that gives up its
 // oldest entries counts by those that it must not give up; of reverses and
@@ -137,7 +140,8 @@ func (t *tables) check() (all []bpf.Usage, crowded map[string]bpf.Usage, err err
 	full := map[string]bool{}
 	for name, u := range crowded {
 		if full[name] = true; !t.full[name] {
-			t.log.Warn("table is nearly full", "table", name, "entries", u.Entries, "capacity", u.Capacity)
+			t.log.Warn("table is nearly full", "table", name, "entries", u.Entries, "bound", u.Bound)
+			t.event("TableNearlyFull", says(u))
 		}
 	}
 	for name := range t.full {
@@ -149,6 +153,17 @@ func (t *tables) check() (all []bpf.Usage, crowded map[string]bpf.Usage, err err
 	return all, crowded, nil
 }
 
+func (t *tables) event(reason, message string) {
+	if t.tell != nil {
+		t.tell(reason, message)
+	}
+}
+
+// says is how full a table is, in words.
+func says(u bpf.Usage) string {
+	return fmt.Sprintf("%s is %d %% full (%d of %d)", u.Table, percent(u), u.Entries, u.Bound)
+}
+
 func (t *tables) health() Health {
 	h := Health{Name: "tables", Do: "what does not fit is not served: delete Services and pods that nobody needs"}
 	all, crowded, err := t.check()
@@ -156,15 +171,15 @@ func (t *tables) health() Health {
 		h.Says, h.Do = err.Error(), "restart slipway; the data path goes on meanwhile"
 		return h
 	}
-	var says []string
+	var full []string
 	for _, name := range slices.Sorted(maps.Keys(crowded)) {
 		u := crowded[name]
-		says = append(says, fmt.Sprintf("%s is %d %% full (%d of %d)", name, percent(u), u.Entries, u.Capacity))
+		full = append(full, says(u))
 		if u.Evicts {
 			h.Do = "new connections from outside cut off others: let more nodes take them"
 		}
 	}
-	if h.Says = strings.Join(says, ", "); h.Says != "" {
+	if h.Says = strings.Join(full, ", "); h.Says != "" {
 		return h
 	}
 	memory := uint64(0)
@@ -176,6 +191,7 @@ func (t *tables) health() Health {
 
 var (
 	mapCapacity = prometheus.NewDesc("slipway_bpf_map_capacity_entries", "Entries that a table of the data path has room for.", []string{"map"}, nil)
+	mapBound    = prometheus.NewDesc("slipway_bpf_map_bound_entries", "Entries that a table of the data path may grow to have room for.", []string{"map"}, nil)
 	mapEntries  = prometheus.NewDesc("slipway_bpf_map_entries", "Entries of a table of the data path.", []string{"map"}, nil)
 	dropped     = prometheus.NewDesc("slipway_bpf_dropped_packets_total", "Packets that the data path dropped.", []string{"reason"}, nil)
 	mapMemory   = prometheus.NewDesc("slipway_bpf_map_memory_bytes", "Memory of the kernel for a table of the data path.", []string{"map"}, nil)
@@ -184,6 +200,7 @@ var (
 // Describe is part of prometheus.Collector.
 func (t *tables) Describe(out chan<- *prometheus.Desc) {
 	out <- mapCapacity
+	out <- mapBound
 	out <- mapEntries
 	out <- mapMemory
 	out <- dropped
@@ -198,6 +215,7 @@ func (t *tables) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, u := range all {
 		out <- prometheus.MustNewConstMetric(mapCapacity, prometheus.GaugeValue, float64(u.Capacity), u.Table)
+		out <- prometheus.MustNewConstMetric(mapBound, prometheus.GaugeValue, float64(u.Bound), u.Table)
 		out <- prometheus.MustNewConstMetric(mapEntries, prometheus.GaugeValue, float64(u.Entries), u.Table)
 		out <- prometheus.MustNewConstMetric(mapMemory, prometheus.GaugeValue, float64(u.Memory), u.Table)
 	}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"slipway.dev/slipway/bpf"
+)
+
+// connectTimes is how often a connecter connects.
+const connectTimes = 100_000
+
+// connects is what a connecter does: it connects a UDP socket again and again, for
+// which no packet is sent, and says how many nanoseconds one takes.
+func connects(fd int, _ string, to unix.Sockaddr) (string, error) {
+	begin := time.Now()
+	for range connectTimes {
+		if err := unix.Connect(fd, to); err != nil {
+			return "", err
+		}
+	}
+	return strconv.FormatInt(time.Since(begin).Nanoseconds()/connectTimes, 10), nil
+}
+
+// BenchmarkRootSockConnect is what the hooks cost a connect, with 10 backends.
+func BenchmarkRootSockConnect(b *testing.B) {
+	group := cgroup(b)
+	d := openDatapath(b, bpffs(b))
+	if err := d.AttachSock(group); err != nil {
+		b.Fatal(err)
+	}
+	service := netip.MustParseAddrPort("127.0.0.9:80")
+	front := bpf.Frontend{Addr: service.Addr(), Port: 80, Protocol: bpf.ProtocolUDP}
+	var ids []uint32
+	for i := range uint32(10) {
+		if err := d.SetBackend(i, bpf.Backend{Addr: netip.MustParseAddr("127.0.0.1"), Port: 9000 + uint16(i)}); err != nil {
+			b.Fatal(err)
+		}
+		ids = append(ids, i)
+	}
+	if err := d.SetSlots(0, ids); err != nil {
+		b.Fatal(err)
+	}
+	if err := d.SetFrontend(front, bpf.Range{Count: 10}); err != nil {
+		b.Fatal(err)
+	}
+	for name, run := range map[string]struct {
+		cgroup string
+		to     netip.AddrPort
+	}{
+		"WithoutHooks": {"", service}, "Service": {group, service}, "Direct": {group, netip.MustParseAddrPort("127.0.0.8:80")},
+	} {
+		b.Run(name, func(b *testing.B) {
+			sum := 0
+			for b.Loop() {
+				out, err := exec.Command("/proc/self/exe", "connecter", run.cgroup, "udp", run.to.String()).Output()
+				if err != nil {
+					b.Fatal(err)
+				}
+				n, err := strconv.Atoi(strings.TrimSpace(string(out)))
+				if err != nil {
+					b.Fatal(fmt.Errorf("connecter: %w", err))
+				}
+				sum += n
+			}
+			b.ReportMetric(float64(sum)/float64(b.N), "ns/connect")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
