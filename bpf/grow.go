@@ -164,4 +164,3 @@ func (d *Datapath) Grow(t Table, least uint32) (uint32, error) {
 	}
 	return d.Capacity(t), nil
 }
-
