@@ -115,6 +115,13 @@ type countTuple struct {
 	Pad   [3]uint8
 }
 
+type countUplink struct {
+	_     structs.HostLayout
+	V4    countAddr
+	V6    countAddr
+	Flags uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.

@@ -30,6 +30,7 @@ type Datapath struct {
 	sock   sockPrograms
 	pod    podPrograms
 	uplink uplinkPrograms
+	wire   wirePrograms
 	count  countPrograms
 	// grow are the tables that the control plane writes; in maps are those
 	// around them.
@@ -42,6 +43,9 @@ type Datapath struct {
 
 	mu    sync.Mutex
 	close []func() error
+	// wired are the uplinks that were told of in the log, with whether they
+	// have XDP.
+	wired map[int]bool
 }
 
 // Open loads the programs and adopts the maps that are pinned, or makes and
@@ -53,7 +57,7 @@ func Open(cfg Config) (*Datapath, error) {
 			return nil, fmt.Errorf("make directory for pins: %w", err)
 		}
 	}
-	d := &Datapath{cfg: cfg}
+	d := &Datapath{cfg: cfg, wired: map[int]bool{}}
 	if err := d.load(); err != nil {
 		d.Close()
 		return nil, err
@@ -86,6 +90,12 @@ func (d *Datapath) load() error {
 	}
 	d.uplink, d.maps = uplink.uplinkPrograms, uplink.uplinkMaps
 	d.onClose(uplink.Close)
+	var wire wireObjects
+	if err := d.loadObject("wire", loadWire, &wire); err != nil {
+		return err
+	}
+	d.wire = wire.wirePrograms
+	d.onClose(wire.Close)
 	var count countObjects
 	if err := d.loadObject("count", loadCount, &count); err != nil {
 		return err

@@ -8,6 +8,9 @@ import "github.com/cilium/ebpf"
 // test has made.
 func (d *Datapath) UplinkIn() *ebpf.Program { return d.uplink.UplinkIn }
 
+// Wire is the XDP program before UplinkIn.
+func (d *Datapath) Wire() *ebpf.Program { return d.wire.Wire }
+
 // PodFrom is the program for packets of pods.
 func (d *Datapath) PodFrom() *ebpf.Program { return d.pod.PodFrom }
 

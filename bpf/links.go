@@ -67,10 +67,10 @@ func (d *Datapath) DetachPod(ifindex int) error { return d.detach(pinName("pod_f
 
 // AttachUplink attaches the uplink programs to an interface. Of the node's
 // addresses there, the first of each family is the source of connections that
-// are passed on to backends of other nodes. It may be called again when they
-// change.
+// are passed on to backends of other nodes. Where the interface can, the XDP
+// program is attached, too. It may be called again when the addresses change.
 func (d *Datapath) AttachUplink(ifindex int, addrs []netip.Addr) error {
-	var own uplinkPodAddrs
+	var own uplinkUplink
 	for _, addr := range slices.Backward(addrs) {
 		if addr.Unmap().Is4() {
 			own.V4 = toAddr(addr)
@@ -84,7 +84,17 @@ func (d *Datapath) AttachUplink(ifindex int, addrs []netip.Addr) error {
 	if err := d.attachTCX("uplink_in", ifindex, d.uplink.UplinkIn, ebpf.AttachTCXIngress); err != nil {
 		return err
 	}
-	return d.attachTCX("uplink_out", ifindex, d.uplink.UplinkOut, ebpf.AttachTCXEgress)
+	if err := d.attachTCX("uplink_out", ifindex, d.uplink.UplinkOut, ebpf.AttachTCXEgress); err != nil {
+		return err
+	}
+	if !d.attachWire(ifindex) {
+		return nil
+	}
+	own.Flags |= uplinkXDP
+	if err := d.maps.Uplinks.Put(uint32(ifindex), own); err != nil {
+		return fmt.Errorf("set flags of uplink %d: %w", ifindex, err)
+	}
+	return nil
 }
 
 // DetachUplink takes the uplink programs off an interface, which may be gone.
@@ -93,7 +103,10 @@ func (d *Datapath) DetachUplink(ifindex int) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil
 	}
-	return errors.Join(err, d.detach(pinName("uplink_in", ifindex)), d.detach(pinName("uplink_out", ifindex)))
+	for _, name := range []string{"wire", "uplink_in", "uplink_out"} {
+		err = errors.Join(err, d.detach(pinName(name, ifindex)))
+	}
+	return err
 }
 
 // Uplinks returns the interfaces that have uplink programs, gone ones too.
@@ -104,8 +117,7 @@ func (d *Datapath) Uplinks() ([]int, error) {
 	}
 	var out []int
 	for _, name := range names {
-		text, ok := strings.CutPrefix(name, "uplink_in_")
-		if index, err := strconv.Atoi(text); ok && err == nil {
+		if index, ok := pinIndex("uplink_in", name); ok {
 			out = append(out, index)
 		}
 	}
@@ -113,6 +125,13 @@ func (d *Datapath) Uplinks() ([]int, error) {
 }
 
 func pinName(hook string, ifindex int) string { return hook + "_" + strconv.Itoa(ifindex) }
+
+// pinIndex is the interface of a pin of this hook.
+func pinIndex(hook, name string) (int, bool) {
+	text, ok := strings.CutPrefix(name, hook+"_")
+	index, err := strconv.Atoi(text)
+	return index, ok && err == nil
+}
 
 func (d *Datapath) attachTCX(name string, ifindex int, program *ebpf.Program, typ ebpf.AttachType) error {
 	err := d.attach(hook{

@@ -104,6 +104,13 @@ type podTuple struct {
 	Pad   [3]uint8
 }
 
+type podUplink struct {
+	_     structs.HostLayout
+	V4    podAddr
+	V6    podAddr
+	Flags uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.

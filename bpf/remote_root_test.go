@@ -21,18 +21,19 @@ var peerAddrs = map[string]struct{ node, peer, pod, pods string }{
 	"IPv6": {"2001:db8:1::1", "2001:db8:1::2", "fd00:244:9::5", "fd00:244:9::/64"},
 }
 
-// addPeer makes another node on an uplink of its own. Its pod's addresses are on
-// its loopback interface.
-func (l *lab) addPeer(t *testing.T) netns.NsHandle {
+// peerOwn are the node's addresses on the uplink that addPeer makes.
+func peerOwn() []netip.Addr { return addrs(peerAddrs["IPv4"].node + " " + peerAddrs["IPv6"].node) }
+
+// addPeer makes another node on an uplink of its own, whose interface it returns,
+// too. Its pod's addresses are on its loopback interface.
+func (l *lab) addPeer(t *testing.T) (netns.NsHandle, int) {
 	t.Helper()
 	peer := roottest.NetNS(t)
 	within(t, peer, func() error { return up("lo") })
 	w := connect(t, l.node, peer, "up1")
-	var own []netip.Addr
 	for _, a := range peerAddrs {
 		address(t, l.node, w.near, a.node)
 		address(t, peer, w.far, a.peer)
-		own = append(own, netip.MustParseAddr(a.node))
 		pod := netip.MustParseAddr(a.pod)
 		within(t, peer, func() error {
 			lo, err := netlink.LinkByName("lo")
@@ -49,15 +50,15 @@ func (l *lab) addPeer(t *testing.T) netns.NsHandle {
 			return netlink.RouteAdd(&netlink.Route{LinkIndex: w.near, Dst: pods, Gw: net.ParseIP(a.peer)})
 		})
 	}
-	within(t, l.node, func() error { return l.datapath.AttachUplink(w.near, own) })
-	return peer
+	within(t, l.node, func() error { return l.datapath.AttachUplink(w.near, peerOwn()) })
+	return peer, w.near
 }
 
 // A connection from another host to a backend of another node goes there with
 // this node's address as its source: that node knows no way to the client.
 func TestRootRemoteBackend(t *testing.T) {
 	l := newLab(t)
-	peer := l.addPeer(t)
+	peer, _ := l.addPeer(t)
 	first := uint32(1000)
 	for family, a := range peerAddrs {
 		server := serveIn(t, peer, a.pod, "peer")

@@ -104,6 +104,13 @@ type sockTuple struct {
 	Pad   [3]uint8
 }
 
+type sockUplink struct {
+	_     structs.HostLayout
+	V4    sockAddr
+	V6    sockAddr
+	Flags uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.

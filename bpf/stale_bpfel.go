@@ -104,6 +104,13 @@ type staleTuple struct {
 	Pad   [3]uint8
 }
 
+type staleUplink struct {
+	_     structs.HostLayout
+	V4    staleAddr
+	V6    staleAddr
+	Flags uint32
+}
+
 type staleUse struct {
 	_           structs.HostLayout
 	Service     staleAddr

@@ -3,14 +3,17 @@
 package bpf
 
 import (
+	"slices"
 	"strings"
 )
 
 // Summary says what is attached, for status output.
 type Summary struct {
-	// Sock, Pods and Uplinks count the pinned links: socket hooks, pod
-	// interfaces and uplinks.
-	Sock, Pods, Uplinks int
+	// Sock and Pods count the pinned links: socket hooks and pod interfaces.
+	Sock, Pods int
+	// Uplinks are the uplinks that have programs, and whether XDP is among
+	// them, by the index of the interface.
+	Uplinks map[int]bool
 	// Drops are the packets that were dropped, by reason, none left out.
 	Drops map[DropReason]uint64
 }
@@ -21,7 +24,7 @@ func (d *Datapath) Summary() (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
-	var s Summary
+	s := Summary{Uplinks: map[int]bool{}}
 	for _, name := range names {
 		switch {
 		case strings.HasPrefix(name, "sock_"):
@@ -29,7 +32,9 @@ func (d *Datapath) Summary() (Summary, error) {
 		case strings.HasPrefix(name, "pod_"):
 			s.Pods++
 		case strings.HasPrefix(name, "uplink_in_"):
-			s.Uplinks++
+			if index, ok := pinIndex("uplink_in", name); ok {
+				s.Uplinks[index] = slices.Contains(names, pinName("wire", index))
+			}
 		}
 	}
 	s.Drops, err = d.Drops()

@@ -25,11 +25,6 @@ const struct frontend_key *unused_frontend_key __attribute__((unused));
 const struct frontend *unused_frontend __attribute__((unused));
 const struct backend *unused_backend __attribute__((unused));
 
-/* Other backends that are tried when a reply could not be told apart from one
- * of another connection.
- */
-#define TRIES 4
-
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct addr *addr, __be16 port)
 {
 	int err = nat_rewrite(skb, p, NAT_DST, addr, port);
@@ -54,27 +49,13 @@ static __always_inline int pass_on(struct __sk_buff *skb, const struct packet *p
 static __always_inline int open_remote(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
 {
 	struct bpf_fib_lookup way;
-	const struct pod_addrs *own;
 	struct ct request;
-	struct addr from;
-	__u32 out;
 	int err = route_lookup(skb, p, &backend->addr, &way);
 
-	if (err)
-		return drop(-err);
-	out = way.ifindex;
-	own = bpf_map_lookup_elem(&uplinks, &out);
-	if (!own)
-		return drop(DROP_REMOTE_BACKEND);
-	from = own->v4;
-	barrier_var(own); /* or the offset is computed, which the verifier cannot follow */
-	if (p->v6)
-		from = own->v6;
-	if (!from.w[3])
-		return drop(DROP_REMOTE_BACKEND);
-	err = route_hop(skb, p);
 	if (!err)
-		err = snat_create(&p->tuple, backend, &from, &request);
+		err = route_hop(skb, p);
+	if (!err)
+		err = snat_open(&p->tuple, backend, way.ifindex, &request);
 	return err ? drop(-err) : pass_on(skb, p, &request, &way);
 }
 
@@ -88,7 +69,7 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 	};
 	enum drop_reason reason = DROP_NO_ENDPOINT;
 
-	for (int i = 0; i < TRIES; i++) {
+	for (int i = 0; i < SVC_TRIES; i++) {
 		struct backend backend;
 		/* What a client had before comes first, anything else after. */
 		int result = i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, &backend);

@@ -124,6 +124,13 @@ type uplinkTuple struct {
 	Pad   [3]uint8
 }
 
+type uplinkUplink struct {
+	_     structs.HostLayout
+	V4    uplinkAddr
+	V6    uplinkAddr
+	Flags uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.

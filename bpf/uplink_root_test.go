@@ -29,6 +29,7 @@ type lab struct {
 	node, pod, outside netns.NsHandle
 	uplink, podWire    wire
 	datapath           *bpf.Datapath
+	pins               string
 }
 
 // Addresses of the lab, by family.
@@ -58,9 +59,9 @@ func newLab(t *testing.T) *lab {
 		address(t, l.outside, l.uplink.far, a.outside)
 		l.routePod(t, netip.MustParseAddr(a.pod), netip.MustParseAddr(a.gateway))
 	}
-	pins := bpffs(t)
+	l.pins = bpffs(t)
 	within(t, l.node, func() error {
-		l.datapath = openDatapath(t, pins)
+		l.datapath = openDatapath(t, l.pins)
 		if err := l.datapath.AttachUplink(l.uplink.near, []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].node), netip.MustParseAddr(labAddrs["IPv6"].node)}); err != nil {
 			return err
 		}

@@ -7,13 +7,19 @@
 #define VERDICT_NEXT -1
 #define VERDICT_DROP 2
 
-/* Counts and drops. The counter is per CPU, so it needs no atomics. */
-static __always_inline int drop(enum drop_reason reason)
+/* The counter is per CPU, so it needs no atomics. */
+static __always_inline void drop_count(enum drop_reason reason)
 {
 	__u32 key = reason;
 	__u64 *count = bpf_map_lookup_elem(&drops, &key);
 
 	if (count)
 		(*count)++;
+}
+
+/* Counts and drops, at a tcx hook. */
+static __always_inline int drop(enum drop_reason reason)
+{
+	drop_count(reason);
 	return VERDICT_DROP;
 }

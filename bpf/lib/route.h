@@ -7,16 +7,16 @@
 #define AF_INET 2
 #define AF_INET6 10
 
-/* Asks the host's routes for the way to an address. Returns 0 when out names
- * the interface, with the addresses of both ends when their neighbour is known.
+/* Asks the host's routes for the way to an address, from either kind of hook.
+ * length is that of the packet from its IP header on, or 0 where the kernel knows
+ * it. Returns what the kernel says.
  */
-static __always_inline int route_lookup(struct __sk_buff *skb, const struct packet *p, const struct addr *to,
-					struct bpf_fib_lookup *out)
+static __always_inline long route_ask(void *ctx, __u32 ifindex, const struct packet *p, const struct addr *to,
+				      __u32 length, struct bpf_fib_lookup *out)
 {
-	long result;
-
 	__builtin_memset(out, 0, sizeof(*out));
-	out->ifindex = skb->ifindex;
+	out->ifindex = ifindex;
+	out->tot_len = length;
 	out->l4_protocol = p->tuple.proto;
 	if (p->v6) {
 		out->family = AF_INET6;
@@ -27,7 +27,17 @@ static __always_inline int route_lookup(struct __sk_buff *skb, const struct pack
 		out->ipv4_src = p->tuple.src.w[3];
 		out->ipv4_dst = to->w[3];
 	}
-	result = bpf_fib_lookup(skb, out, sizeof(*out), 0);
+	return bpf_fib_lookup(ctx, out, sizeof(*out), 0);
+}
+
+/* Finds the way to an address. Returns 0 when out names the interface, with the
+ * addresses of both ends when their neighbour is known.
+ */
+static __always_inline int route_lookup(struct __sk_buff *skb, const struct packet *p, const struct addr *to,
+					struct bpf_fib_lookup *out)
+{
+	long result = route_ask(skb, skb->ifindex, p, to, 0, out);
+
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH) {
 		/* The interface is known, who is behind it is not. */
 		__builtin_memset(out->dmac, 0, sizeof(out->dmac));

@@ -69,3 +69,21 @@ static __always_inline int snat_create(const struct tuple *tuple, const struct b
 	request->seen = bpf_ktime_get_ns();
 	return bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY) ? -DROP_CT_FULL : 0;
 }
+
+/* Enters a connection that leaves through an uplink, with this node's address
+ * there as its source.
+ */
+static __always_inline int snat_open(const struct tuple *tuple, const struct backend *backend, __u32 uplink,
+				     struct ct *request)
+{
+	const struct uplink *out = bpf_map_lookup_elem(&uplinks, &uplink);
+	struct addr own;
+
+	if (!out)
+		return -DROP_REMOTE_BACKEND;
+	own = out->v4;
+	barrier_var(out); /* or the offset is computed, which the verifier cannot follow */
+	if (!addr_is_v4(&tuple->src))
+		own = out->v6;
+	return own.w[3] ? snat_create(tuple, backend, &own, request) : -DROP_REMOTE_BACKEND;
+}

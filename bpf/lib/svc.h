@@ -4,6 +4,11 @@
 #include "affinity.h"
 #include "table.h"
 
+/* Other backends that are tried when a reply could not be told apart from one
+ * of another connection.
+ */
+#define SVC_TRIES 4
+
 /* The results of svc_select besides a backend. */
 enum svc_result {
 	SVC_NONE = 0, /* not a service */

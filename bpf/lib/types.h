@@ -161,14 +161,26 @@ struct endpoint {
 };
 _Static_assert(sizeof(struct endpoint) == 16, "endpoint");
 
-/* The addresses that may be used behind a pod interface, or that this node has
- * on an uplink, by the index of the interface; zero where there is none.
+/* The addresses that may be used behind a pod interface, by its index; zero where
+ * there is none.
  */
 struct pod_addrs {
 	struct addr v4;
 	struct addr v6;
 };
 _Static_assert(sizeof(struct pod_addrs) == 32, "pod_addrs");
+
+enum uplink_flags {
+	UPLINK_XDP = 1 << 0, /* XDP programs may send out of it */
+};
+
+/* The addresses of this node on an uplink, by the index of the interface. */
+struct uplink {
+	struct addr v4;
+	struct addr v6;
+	__u32 flags;
+};
+_Static_assert(sizeof(struct uplink) == 36, "uplink");
 
 /* Why a packet was dropped. Go names are generated from this enum. */
 enum drop_reason {

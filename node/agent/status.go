@@ -4,6 +4,7 @@ package agent
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 )
@@ -35,7 +36,7 @@ func (a *Agent) datapathHealth() Health {
 		h.Says = fmt.Sprintf("only %d of %d socket hooks are attached", s.Sock, sockHooks)
 	default:
 		h.OK = true
-		h.Says = fmt.Sprintf("%d socket hooks, %d pod interfaces, %d uplinks", s.Sock, s.Pods, s.Uplinks)
+		h.Says = fmt.Sprintf("%d socket hooks, %d pod interfaces, %d uplinks%s", s.Sock, s.Pods, len(s.Uplinks), uplinkModes(s.Uplinks))
 		var drops []string
 		for reason, n := range s.Drops {
 			if n > 0 {
@@ -48,6 +49,27 @@ func (a *Agent) datapathHealth() Health {
 		}
 	}
 	return h
+}
+
+// uplinkModes says which programs each uplink has.
+func uplinkModes(uplinks map[int]bool) string {
+	var out []string
+	for index, xdp := range uplinks {
+		name := fmt.Sprintf("interface %d", index)
+		if dev, err := net.InterfaceByIndex(index); err == nil {
+			name = dev.Name
+		}
+		mode := "tcx"
+		if xdp {
+			mode = "XDP and tcx"
+		}
+		out = append(out, name+" "+mode)
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	slices.Sort(out)
+	return " (" + strings.Join(out, ", ") + ")"
 }
 
 func (a *Agent) proxyHealth() Health {
