@@ -43,7 +43,18 @@ func addrs(text string) (out []netip.Addr) {
 func newModelLab(t *testing.T) (*lab, *model) {
 	t.Helper()
 	l := newLab(t)
-	m := &model{endpoints: map[netip.Addr]bpf.Endpoint{}, uplinks: addrs("192.0.2.1 2001:db8::1")}
+	takesXDP(t, l.outside)
+	l.attachLabUplink(t)
+	m := &model{
+		endpoints: map[netip.Addr]bpf.Endpoint{}, uplinks: addrs("192.0.2.1 2001:db8::1"),
+		neighbours: map[netip.Addr][2]net.HardwareAddr{},
+	}
+	for i, addr := range slices.Concat(someClients[:2], someRemotes[:2]) {
+		m.neighbours[addr] = [2]net.HardwareAddr{{2, 0, 0, 3, 0, byte(i)}, l.uplink.nearMAC}
+		within(t, l.node, func() error {
+			return netlink.NeighSet(neighbour(l.uplink.near, addr, m.neighbours[addr][0]))
+		})
+	}
 	for _, text := range []string{"10.244.9.0/24", "fd00:244:9::/64"} {
 		prefix := netip.MustParsePrefix(text)
 		m.routes = append(m.routes, prefix)
@@ -55,6 +66,7 @@ func newModelLab(t *testing.T) (*lab, *model) {
 	own := bpf.Endpoint{Ifindex: l.podWire.near, Addrs: ownPods, PodMAC: l.podWire.farMAC, HostMAC: l.podWire.nearMAC}
 	for _, addr := range own.Addrs {
 		m.endpoints[addr] = own
+		m.neighbours[addr] = [2]net.HardwareAddr{own.PodMAC, own.HostMAC}
 		m.routes = append(m.routes, netip.PrefixFrom(addr, addr.BitLen()))
 	}
 	for i := 0; i < len(somePods); i += 2 {
@@ -151,8 +163,31 @@ func through(program *ebpf.Program, ifindex int, packet []byte) (verdict uint32,
 	return verdict, options.DataOut, err
 }
 
+// throughWire runs the XDP program on a packet, and the tcx program after it on
+// what goes up. why says which of them had the last word.
+func throughWire(l *lab, packet []byte) (verdict uint32, out []byte, why string, err error) {
+	md := make([]byte, 24)
+	binary.NativeEndian.PutUint32(md[4:], uint32(len(packet)))
+	binary.NativeEndian.PutUint32(md[12:], uint32(l.uplink.near))
+	options := ebpf.RunOptions{Data: packet, DataOut: make([]byte, len(packet)+256), Context: md}
+	verdict, err = l.datapath.Wire().Run(&options)
+	switch {
+	case err != nil:
+		return 0, nil, "", err
+	case verdict == xdpPass && bytes.Equal(options.DataOut, packet):
+		verdict, out, err = through(l.datapath.UplinkIn(), l.uplink.near, packet)
+		return verdict, out, "up from XDP: ", err
+	case verdict == xdpDrop:
+		return verdictDrop, nil, "XDP: ", nil
+	case verdict == xdpTx || verdict == xdpRedirect:
+		return verdictRedirect, options.DataOut, "XDP: ", nil
+	}
+	return 0, nil, "", fmt.Errorf("the XDP program gave verdict %d for\n%x\nand made of it\n%x", verdict, packet, options.DataOut)
+}
+
 // TestRootDifferential sends random packets through the programs and through
-// the model, with random tables. SLIPWAY_PACKETS says how many,
+// the model, with random tables. Half of those of other hosts meet the XDP program
+// first. SLIPWAY_PACKETS says how many,
 // SLIPWAY_SEED repeats a run.
 func TestRootDifferential(t *testing.T) {
 	packets, seed := 200000, rand.Uint64()
@@ -172,7 +207,7 @@ func TestRootDifferential(t *testing.T) {
 				l.randomServices(t, rnd, m)
 			}
 			fromPod := rnd.IntN(2) == 0
-			why, err := l.compare(m, randomPacket(rnd, m, fromPod), fromPod)
+			why, err := l.compare(m, randomPacket(rnd, m, fromPod), fromPod, rnd.IntN(2) == 0)
 			if err != nil {
 				return fmt.Errorf("seed %d, packet %d: %w", seed, i, err)
 			}
@@ -185,16 +220,22 @@ func TestRootDifferential(t *testing.T) {
 	}
 }
 
-// compare sends one packet through a program and the model.
-func (l *lab) compare(m *model, packet []byte, fromPod bool) (string, error) {
-	program, ifindex, in := l.datapath.UplinkIn(), l.uplink.near, parse(packet)
-	var pod bpf.Endpoint
-	if fromPod {
+// compare sends one packet through the programs and the model.
+func (l *lab) compare(m *model, packet []byte, fromPod, wire bool) (string, error) {
+	in, prefix := parse(packet), ""
+	var verdict uint32
+	var out []byte
+	var err error
+	pod := m.endpoints[ownPods[0]]
+	switch {
+	case fromPod:
 		// The test's context names the interface, which the kernel must have.
-		pod = m.endpoints[ownPods[0]]
-		program, ifindex = l.datapath.PodFrom(), pod.Ifindex
+		verdict, out, err = through(l.datapath.PodFrom(), pod.Ifindex, packet)
+	case wire:
+		verdict, out, prefix, err = throughWire(l, packet)
+	default:
+		verdict, out, err = through(l.datapath.UplinkIn(), l.uplink.near, packet)
 	}
-	verdict, out, err := through(program, ifindex, packet)
 	if err != nil {
 		return "", err
 	}
@@ -211,7 +252,7 @@ func (l *lab) compare(m *model, packet []byte, fromPod bool) (string, error) {
 		want.packet = packet
 	}
 	if verdict != want.verdict || !samePacket(out, want.packet, in != nil && !bytes.Equal(in.bytes(), packet)) {
-		return "", fmt.Errorf("from pod: %v\n%x\ngave verdict %d\n%x\nexpected %s, %d\n%x", fromPod, packet, verdict, out, want.why, want.verdict, want.packet)
+		return "", fmt.Errorf("from pod: %v, %s\n%x\ngave verdict %d\n%x\nexpected %s, %d\n%x", fromPod, prefix, packet, verdict, out, want.why, want.verdict, want.packet)
 	}
-	return want.why, nil
+	return prefix + want.why, nil
 }

@@ -2,7 +2,11 @@
 
 package bpf
 
-import "github.com/cilium/ebpf"
+import (
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+)
 
 // UplinkIn is the program for packets that come in, to be run on packets that a
 // test has made.
@@ -25,4 +29,12 @@ func (d *Datapath) Forget() error {
 		}
 	}
 	return nil
+}
+
+// Track enters a connection whose packets are sent on as they are.
+func (d *Datapath) Track(src, dst netip.AddrPort, protocol Protocol) error {
+	tuple := uplinkTuple{
+		Src: toAddr(src.Addr()), Dst: toAddr(dst.Addr()), Sport: toPort(src.Port()), Dport: toPort(dst.Port()), Proto: uint8(protocol),
+	}
+	return d.maps.Conntrack.Put(tuple, uplinkCt{Addr: tuple.Dst, Port: tuple.Dport, From: tuple.Src, FromPort: tuple.Sport, Action: uint16(RewriteBoth)})
 }

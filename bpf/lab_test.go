@@ -44,7 +44,7 @@ func cgroup(t testing.TB) string {
 }
 
 // serve answers every request, TCP and UDP, with a name.
-func serve(t *testing.T, host, name string) netip.AddrPort {
+func serve(t testing.TB, host, name string) netip.AddrPort {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -111,7 +111,7 @@ func TestMain(m *testing.M) {
 // ask runs a client process in the cgroup. Kinds are "tcp", "udp" and
 // "udp-unconnected", each with "-mapped" for an IPv6 socket and an IPv4
 // address. It returns "NAME from PEER", with the peer as the socket sees it.
-func ask(t *testing.T, cgroup, kind string, to netip.AddrPort) string {
+func ask(t testing.TB, cgroup, kind string, to netip.AddrPort) string {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "client", cgroup, kind, to.String())
 	cmd.Stderr = os.Stderr
@@ -206,7 +206,7 @@ func text(sa unix.Sockaddr) string {
 }
 
 // publish makes a frontend with the given backends, in slots of its own.
-func publish(t *testing.T, d *bpf.Datapath, f bpf.Frontend, first uint32, backends ...bpf.Backend) {
+func publish(t testing.TB, d *bpf.Datapath, f bpf.Frontend, first uint32, backends ...bpf.Backend) {
 	t.Helper()
 	var ids []uint32
 	for i, b := range backends {

@@ -4,6 +4,7 @@ package bpf_test
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -44,6 +45,9 @@ type model struct {
 	// routes lead to pods of other nodes, out of an uplink with these addresses.
 	routes  []netip.Prefix
 	uplinks []netip.Addr
+	// neighbours are those that are known, with the addresses of their links:
+	// theirs, then this node's.
+	neighbours map[netip.Addr][2]net.HardwareAddr
 }
 
 // outcome is what the model expects of a packet.
@@ -197,10 +201,9 @@ func (m *model) passOn(in *message, e modelEntry) outcome {
 	if !m.routed(e.dst.Addr()) {
 		return gone("no route")
 	}
-	if pod, here := m.endpoints[e.dst.Addr()]; here {
-		// The neighbour is known.
-		copy(out.ether[0:], pod.PodMAC)
-		copy(out.ether[6:], pod.HostMAC)
+	if macs, known := m.neighbours[e.dst.Addr()]; known {
+		copy(out.ether[0:], macs[0])
+		copy(out.ether[6:], macs[1])
 	}
 	return sent("to another node", out)
 }

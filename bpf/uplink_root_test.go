@@ -38,7 +38,7 @@ var labAddrs = map[string]struct{ node, outside, pod, gateway string }{
 	"IPv6": {"2001:db8::1", "2001:db8::2", "fd00:244::5", "fd00:244::1"},
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{node: roottest.NetNS(t), pod: roottest.NetNS(t), outside: roottest.NetNS(t)}
 	for _, ns := range []netns.NsHandle{l.node, l.pod, l.outside} {
@@ -77,7 +77,7 @@ func newLab(t *testing.T) *lab {
 }
 
 // within runs fn in a namespace.
-func within(t *testing.T, ns netns.NsHandle, fn func() error) {
+func within(t testing.TB, ns netns.NsHandle, fn func() error) {
 	t.Helper()
 	roottest.In(t, ns, fn)
 }
@@ -90,7 +90,7 @@ func up(name string) error {
 	return netlink.LinkSetUp(link)
 }
 
-func connect(t *testing.T, near, far netns.NsHandle, name string) wire {
+func connect(t testing.TB, near, far netns.NsHandle, name string) wire {
 	t.Helper()
 	var w wire
 	within(t, near, func() error {
@@ -118,7 +118,7 @@ func connect(t *testing.T, near, far netns.NsHandle, name string) wire {
 	return w
 }
 
-func address(t *testing.T, ns netns.NsHandle, index int, text string) {
+func address(t testing.TB, ns netns.NsHandle, index int, text string) {
 	t.Helper()
 	addr := netip.MustParseAddr(text)
 	bits := 24
@@ -141,7 +141,7 @@ func ipNet(addr netip.Addr, bits int) *net.IPNet {
 
 // routePod gives the pod an address as the pod network does: a host route, and
 // neighbours that are known.
-func (l *lab) routePod(t *testing.T, pod, gateway netip.Addr) {
+func (l *lab) routePod(t testing.TB, pod, gateway netip.Addr) {
 	t.Helper()
 	within(t, l.pod, func() error {
 		link, err := netlink.LinkByIndex(l.podWire.far)
@@ -177,7 +177,7 @@ func neighbour(index int, addr netip.Addr, mac net.HardwareAddr) *netlink.Neigh 
 }
 
 // serveIn starts the servers of serve in a namespace.
-func serveIn(t *testing.T, ns netns.NsHandle, host, name string) (at netip.AddrPort) {
+func serveIn(t testing.TB, ns netns.NsHandle, host, name string) (at netip.AddrPort) {
 	t.Helper()
 	within(t, ns, func() error {
 		at = serve(t, host, name)
@@ -187,7 +187,7 @@ func serveIn(t *testing.T, ns netns.NsHandle, host, name string) (at netip.AddrP
 }
 
 // askFrom runs a client process in a namespace.
-func askFrom(t *testing.T, ns netns.NsHandle, kind string, to netip.AddrPort) string {
+func askFrom(t testing.TB, ns netns.NsHandle, kind string, to netip.AddrPort) string {
 	t.Helper()
 	var out []byte
 	within(t, ns, func() error {

@@ -24,7 +24,7 @@ const (
 )
 
 // ethtool sets a feature of eth0 of a namespace.
-func ethtool(t *testing.T, ns netns.NsHandle, request, value uint32) {
+func ethtool(t testing.TB, ns netns.NsHandle, request, value uint32) {
 	t.Helper()
 	within(t, ns, func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -49,21 +49,21 @@ func ethtool(t *testing.T, ns netns.NsHandle, request, value uint32) {
 
 // takesXDP has the far end of a veth pair take packets from XDP programs, and
 // send such as come from a wire, with checksums.
-func takesXDP(t *testing.T, far netns.NsHandle) {
+func takesXDP(t testing.TB, far netns.NsHandle) {
 	t.Helper()
 	ethtool(t, far, setGRO, 1)
 	ethtool(t, far, setTxChecksums, 0)
 }
 
 // attachLabUplink attaches the programs to the lab's uplink again.
-func (l *lab) attachLabUplink(t *testing.T) {
+func (l *lab) attachLabUplink(t testing.TB) {
 	t.Helper()
 	within(t, l.node, func() error {
 		return l.datapath.AttachUplink(l.uplink.near, addrs(labAddrs["IPv4"].node+" "+labAddrs["IPv6"].node))
 	})
 }
 
-func wantXDP(t *testing.T, d *bpf.Datapath, ifindex int, want bool) {
+func wantXDP(t testing.TB, d *bpf.Datapath, ifindex int, want bool) {
 	t.Helper()
 	s, err := d.Summary()
 	if err != nil {

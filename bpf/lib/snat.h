@@ -32,7 +32,7 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 		.from = tuple->dst,
 		.from_port = tuple->dport,
 		.action = CT_BOTH,
-		.seen = bpf_ktime_get_ns(),
+		.seen = bpf_ktime_get_coarse_ns(),
 	};
 
 	for (int i = 0; i < SNAT_TRIES; i++) {
@@ -43,7 +43,7 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 		if (!bpf_map_update_elem(&conntrack, &back, &reply, BPF_NOEXIST))
 			return back.dport;
 		other = bpf_map_lookup_elem(&conntrack, &back);
-		if (other && reply.seen - other->seen > CT_STALE &&
+		if (other && ct_stale(other, reply.seen) &&
 		    !bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))
 			return back.dport;
 	}
@@ -66,7 +66,7 @@ static __always_inline int snat_create(const struct tuple *tuple, const struct b
 	request->from = *own;
 	request->from_port = port;
 	request->action = CT_BOTH;
-	request->seen = bpf_ktime_get_ns();
+	request->seen = bpf_ktime_get_coarse_ns();
 	return bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY) ? -DROP_CT_FULL : 0;
 }
 
