@@ -43,8 +43,7 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 		if (!bpf_map_update_elem(&conntrack, &back, &reply, BPF_NOEXIST))
 			return back.dport;
 		other = bpf_map_lookup_elem(&conntrack, &back);
-		if (other && ct_stale(other, reply.seen) &&
-		    !bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))
+		if (other && ct_stale(other, reply.seen) && !bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))
 			return back.dport;
 	}
 	return -DROP_SNAT_PORTS;
