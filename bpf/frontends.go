@@ -9,8 +9,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// frontendSilent is FRONTEND_SILENT of lib/types.h.
-const frontendSilent = 1 << 0
+// The flags of enum frontend_flags in lib/types.h.
+const (
+	frontendSilent = 1 << 0
+	frontendMaglev = 1 << 1
+)
 
 // SetFrontend points a frontend at a range of slots. A packet sees the range
 // from before or this one, never a mixture.
@@ -18,6 +21,9 @@ func (d *Datapath) SetFrontend(f Frontend, r Range) error {
 	value := uplinkFrontend{First: r.First, Count: r.Count, Generation: r.Generation, Affinity: r.Affinity, Sources: r.Sources}
 	if r.Silent {
 		value.Flags |= frontendSilent
+	}
+	if r.Maglev {
+		value.Flags |= frontendMaglev
 	}
 	if err := d.grow[TableFrontends].now.Load().Put(f.key(), value); err != nil {
 		return fmt.Errorf("set frontend %v: %w", f, err)
@@ -42,7 +48,7 @@ func (d *Datapath) Frontends() (map[Frontend]Range, error) {
 	for entries.Next(&key, &value) {
 		out[frontendOf(key)] = Range{
 			First: value.First, Count: value.Count, Generation: value.Generation, Affinity: value.Affinity,
-			Sources: value.Sources, Silent: value.Flags&frontendSilent != 0,
+			Sources: value.Sources, Silent: value.Flags&frontendSilent != 0, Maglev: value.Flags&frontendMaglev != 0,
 		}
 	}
 	if err := entries.Err(); err != nil {

@@ -69,7 +69,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *add
 	};
 	struct addr client = sock_client(ctx);
 	struct backend backend;
-	int result = svc_select_for(&key, &client, &backend);
+	int result = svc_select_for(&key, &client, 0, &backend);
 
 	if (result != SVC_FOUND)
 		return result;

@@ -56,6 +56,9 @@ type Range struct {
 	Sources uint32
 	// Silent has packets to a frontend without slots dropped, not rejected.
 	Silent bool
+	// Maglev has a hash of the client choose the slot; the range is a table in
+	// which each backend has many.
+	Maglev bool
 }
 
 // BackendFlags tell where a backend is.

@@ -72,7 +72,8 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 	for (int i = 0; i < SVC_TRIES; i++) {
 		struct backend backend;
 		/* What a client had before comes first, anything else after. */
-		int result = i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, &backend);
+		int result =
+			i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, p->tuple.sport, &backend);
 
 		if (result == SVC_NONE)
 			return VERDICT_NEXT;

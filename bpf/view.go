@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -119,11 +120,16 @@ func (v *View) Frontends() (map[Frontend]Range, error) {
 	return out, v.d.adoptGrowing()
 }
 
-// Backends returns what a range leads to, in the order of its slots.
+// Backends returns what a range leads to, in the order of its slots. Of a Maglev
+// table each backend is there once, in the order of its id.
 func (v *View) Backends(r Range) ([]Backend, error) {
 	ids, err := v.d.Slots(r.First, r.Count)
 	if err != nil {
 		return nil, err
+	}
+	if r.Maglev {
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
 	}
 	out := make([]Backend, len(ids))
 	for i, id := range ids {

@@ -18,6 +18,8 @@
 #include "lib/snat.h"
 #include "lib/svc.h"
 
+#define IPV6_MIN_MTU 1280
+
 static __always_inline int wire_drop(enum drop_reason reason)
 {
 	drop_count(reason);
@@ -27,7 +29,12 @@ static __always_inline int wire_drop(enum drop_reason reason)
 static __always_inline long wire_route(struct xdp_md *ctx, const struct packet *p, const struct addr *to,
 				       struct bpf_fib_lookup *way)
 {
-	return route_ask(ctx, ctx->ingress_ifindex, p, to, p->end - ETH_HLEN, way);
+	__u32 length = p->end - ETH_HLEN;
+
+	/* Each link takes this much of IPv6, and the kernel takes long to find out. */
+	if (p->v6 && length <= IPV6_MIN_MTU)
+		length = 0;
+	return route_ask(ctx, ctx->ingress_ifindex, p, to, length, way);
 }
 
 /* Tells whether XDP may send out of an interface. Where this program is attached
@@ -85,7 +92,8 @@ static __always_inline int wire_open(struct xdp_md *ctx, const struct packet *p)
 
 	for (int i = 0; i < SVC_TRIES; i++) {
 		struct backend backend;
-		int result = i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, &backend);
+		int result =
+			i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, p->tuple.sport, &backend);
 
 		/* No service, or one that refuses: nothing was chosen. */
 		if (result != SVC_FOUND)

@@ -28,16 +28,14 @@ type wireAffinity struct {
 
 type wireAffinityKey struct {
 	_        structs.HostLayout
-	Frontend wireFrontendKey
-	Client   wireAddr
-}
-
-type wireBackend struct {
-	_     structs.HostLayout
-	Addr  wireAddr
-	Port  uint16
-	Flags uint16
-	Pad   uint32
+	Frontend struct {
+		_     structs.HostLayout
+		Addr  wireAddr
+		Port  uint16
+		Proto uint8
+		Scope uint8
+	}
+	Client wireAddr
 }
 
 type wireCt struct {
@@ -64,24 +62,6 @@ type wireEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
-}
-
-type wireFrontend struct {
-	_          structs.HostLayout
-	First      uint32
-	Count      uint32
-	Generation uint32
-	Affinity   uint32
-	Sources    uint32
-	Flags      uint32
-}
-
-type wireFrontendKey struct {
-	_     structs.HostLayout
-	Addr  wireAddr
-	Port  uint16
-	Proto uint8
-	Scope uint8
 }
 
 type wirePodAddrs struct {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "affinity.h"
+#include "hash.h"
 #include "table.h"
 
 /* Other backends that are tried when a reply could not be told apart from one
@@ -49,35 +50,46 @@ static __always_inline const struct frontend *svc_frontend(const struct frontend
 	return table_frontend(&rest);
 }
 
-/* Chooses a backend of the frontend at random. The range is read once, so an
+/* The backend in one of the slots of a frontend. The range is read once, so an
  * update in between cannot mix two ranges; slots of the old one stay valid for
  * a grace period.
  */
-static __always_inline int svc_pick(const struct frontend *frontend, struct backend *out)
+static __always_inline int svc_nth(const struct frontend *frontend, __u32 n, struct backend *out)
 {
-	const __u32 count = frontend->count;
 	const struct backend *backend;
 
-	if (count == 0)
+	if (frontend->count == 0)
 		return svc_empty(frontend);
-	backend = table_backend(frontend->first + bpf_get_prandom_u32() % count);
+	backend = table_backend(frontend->first + n % frontend->count);
 	if (!backend)
 		return SVC_EMPTY;
 	*out = *backend;
 	return SVC_FOUND;
 }
 
+/* Chooses a backend of the frontend at random. */
 static __always_inline int svc_select(const struct frontend_key *key, struct backend *out)
 {
 	const struct frontend *found = svc_frontend(key);
 
-	return found ? svc_pick(found, out) : SVC_NONE;
+	return found ? svc_nth(found, bpf_get_prandom_u32(), out) : SVC_NONE;
 }
 
-/* As svc_select, but a client that the frontend knows gets the backend that it
+/* Chooses a backend at random, but with a Maglev table by who the client is. Where
+ * clients keep their backend all of their ports are one.
+ */
+static __always_inline int svc_balance(const struct frontend_key *key, const struct frontend *frontend,
+				       const struct addr *client, __be16 port, struct backend *out)
+{
+	if (!(frontend->flags & FRONTEND_MAGLEV))
+		return svc_nth(frontend, bpf_get_prandom_u32(), out);
+	return svc_nth(frontend, hash_client(key, client, frontend->affinity ? 0 : port), out);
+}
+
+/* As svc_balance, but a client that the frontend knows gets the backend that it
  * had last, where the Service says so.
  */
-static __always_inline int svc_select_for(const struct frontend_key *key, const struct addr *client,
+static __always_inline int svc_select_for(const struct frontend_key *key, const struct addr *client, __be16 port,
 					  struct backend *out)
 {
 	const struct frontend *found = svc_frontend(key);
@@ -89,14 +101,14 @@ static __always_inline int svc_select_for(const struct frontend_key *key, const 
 	if (!svc_allows(key, found, client))
 		return SVC_DENIED;
 	if (!found->affinity)
-		return svc_pick(found, out);
+		return svc_balance(key, found, client, port, out);
 	struct frontend frontend = *found;
 
 	who.frontend = *key;
 	who.client = *client;
 	if (frontend.count && affinity_find(&who, &frontend, out))
 		return SVC_FOUND;
-	result = svc_pick(&frontend, out);
+	result = svc_balance(key, &frontend, client, port, out);
 	if (result == SVC_FOUND)
 		affinity_set(&who, out);
 	return result;

@@ -44,6 +44,8 @@ enum frontend_flags {
 	 * that clients try again, not rejected.
 	 */
 	FRONTEND_SILENT = 1 << 0,
+	/* The range is a Maglev table: a hash of the client chooses the slot. */
+	FRONTEND_MAGLEV = 1 << 1,
 };
 
 /* A range of addresses in a set; prefixlen counts the bits of set and addr. The
