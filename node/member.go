@@ -79,7 +79,7 @@ func (m *member) run(ctx context.Context, start func(context.Context) error) err
 	}
 	defer m.sup.Stop()
 	m.steps.Show(Progress{Ready: true, Took: time.Since(m.begin)})
-	m.sup.Start("memory", stageRest, m.trimMemory)
+	m.sup.Start("memory", stageRest, m.settle)
 	<-ctx.Done()
 	if user.Err() != nil {
 		m.log.Info("stopped by the user")

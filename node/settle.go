@@ -23,15 +23,15 @@ const (
 	steadyGC = 50
 )
 
-// trimAfter are the times after the start at which memory goes back to the
+// settleAfter are the times after the start at which memory goes back to the
 // machine: when the node is Ready, and when the caches have filled.
-var trimAfter = []time.Duration{0, 20 * time.Second, 2 * time.Minute}
+var settleAfter = []time.Duration{0, 20 * time.Second, 2 * time.Minute}
 
-// trimMemory gives back what only the start has needed.
-func (m *member) trimMemory(ctx context.Context) error {
+// settle gives back what only the start has needed, and lets timers be late.
+func (m *member) settle(ctx context.Context) error {
 	begin := time.Now()
 	debug.SetGCPercent(steadyGC)
-	for _, after := range trimAfter {
+	for _, after := range settleAfter {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -40,6 +40,9 @@ func (m *member) trimMemory(ctx context.Context) error {
 		debug.FreeOSMemory()
 		if err := dropProgramPages(); err != nil {
 			m.log.Info("pages of the program stay in memory", "err", err)
+		}
+		if err := relaxTimers(); err != nil {
+			m.log.Info("timers stay exact", "err", err)
 		}
 	}
 	<-ctx.Done()
