@@ -22,8 +22,9 @@ struct table_counts {
 	__s64 uplinks;
 	__s64 endpoints;
 	__s64 pods;
+	__s64 clients;
 };
-_Static_assert(sizeof(struct table_counts) == 56, "table_counts");
+_Static_assert(sizeof(struct table_counts) == 64, "table_counts");
 
 /* Into the program's debug information, and from there to Go. */
 const struct table_counts *unused_table_counts __attribute__((unused));
@@ -43,6 +44,7 @@ int count_tables(struct table_counts *out)
 	out->uplinks = COUNT(uplinks);
 	out->endpoints = COUNT(endpoints);
 	out->pods = COUNT(pods);
+	out->clients = COUNT(clients);
 	return 0;
 }
 

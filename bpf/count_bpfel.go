@@ -27,15 +27,9 @@ type countAffinity struct {
 }
 
 type countAffinityKey struct {
-	_        structs.HostLayout
-	Frontend struct {
-		_     structs.HostLayout
-		Addr  countAddr
-		Port  uint16
-		Proto uint8
-		Scope uint8
-	}
-	Client countAddr
+	_       structs.HostLayout
+	Service uint64
+	Client  countAddr
 }
 
 type countCt struct {
@@ -62,6 +56,7 @@ type countEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
+	Netns uint64
 }
 
 type countPodAddrs struct {
@@ -103,6 +98,7 @@ type countTableCounts struct {
 	Uplinks    int64
 	Endpoints  int64
 	Pods       int64
+	Clients    int64
 }
 
 type countTuple struct {
@@ -128,6 +124,7 @@ type countUplink struct {
 const (
 	countMapAffinities        = "affinities"
 	countMapBackends          = "backends"
+	countMapClients           = "clients"
 	countMapConntrack         = "conntrack"
 	countMapDrops             = "drops"
 	countMapEndpoints         = "endpoints"
@@ -192,6 +189,7 @@ type countProgramSpecs struct {
 type countMapSpecs struct {
 	Affinities *ebpf.MapSpec `ebpf:"affinities"`
 	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Clients    *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
@@ -232,6 +230,7 @@ func (o *countObjects) Close() error {
 type countMaps struct {
 	Affinities *ebpf.Map `ebpf:"affinities"`
 	Backends   *ebpf.Map `ebpf:"backends"`
+	Clients    *ebpf.Map `ebpf:"clients"`
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
@@ -247,6 +246,7 @@ func (m *countMaps) Close() error {
 	return _CountClose(
 		m.Affinities,
 		m.Backends,
+		m.Clients,
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,

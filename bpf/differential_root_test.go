@@ -96,7 +96,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 		t.Fatal(err)
 	}
 	m.services, m.conntrack = map[bpf.Frontend]modelService{}, map[modelTuple]modelEntry{}
-	m.affinity = map[bpf.Frontend]map[netip.Addr]netip.AddrPort{}
+	m.affinity = map[uint64]map[netip.Addr]netip.AddrPort{}
 	first := uint32(0)
 	for _, addr := range someServices {
 		for _, scope := range []bpf.Scope{bpf.ScopeCluster, bpf.ScopeExternal} {
@@ -121,7 +121,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 
 func (l *lab) randomService(t *testing.T, rnd *rand.Rand, f bpf.Frontend, first uint32) modelService {
 	t.Helper()
-	s := modelService{affinity: rnd.IntN(3) == 0, silent: rnd.IntN(2) == 0}
+	s := modelService{affinity: rnd.IntN(3) == 0, number: 1 + rnd.Uint64N(8), silent: rnd.IntN(2) == 0}
 	for _, addr := range slices.Concat(somePods, ownPods, someRemotes) {
 		if addr.Is4() != f.Addr.Is4() || rnd.IntN(3) > 0 {
 			continue
@@ -135,7 +135,7 @@ func (l *lab) randomService(t *testing.T, rnd *rand.Rand, f bpf.Frontend, first 
 	publish(t, l.datapath, f, first, s.backends...)
 	r := bpf.Range{First: first, Count: uint32(len(s.backends)), Generation: 2, Silent: s.silent}
 	if s.affinity {
-		r.Affinity = 10800
+		r.Affinity, r.Service = 10800, s.number
 	}
 	if rnd.IntN(4) == 0 {
 		s.sources, r.Sources = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32"), netip.MustParsePrefix("2001:db8::/126")}, 7

@@ -20,21 +20,20 @@ type Endpoint struct {
 	Ifindex int
 	// PodMAC and HostMAC are those of the two ends.
 	PodMAC, HostMAC net.HardwareAddr
+	// NetNS is the cookie of its network namespace; 0 when it is not known. By
+	// it, sockets in there are known by the pod's addresses.
+	NetNS uint64
 }
 
 // PutEndpoint makes a pod reachable at its addresses, and lets it use them.
 func (d *Datapath) PutEndpoint(e Endpoint) error {
 	index := uint32(e.Ifindex)
-	var own uplinkPodAddrs
-	var value uplinkEndpoint
-	value.Ifindex, value.Pod.B, value.Host.B = index, toMAC(e.PodMAC), toMAC(e.HostMAC)
-	for _, addr := range e.Addrs {
-		if addr.Unmap().Is4() {
-			own.V4 = toAddr(addr)
-		} else {
-			own.V6 = toAddr(addr)
-		}
+	own := ownAddrs(e.Addrs)
+	if e.NetNS == 0 {
+		e.NetNS = d.netnsOf(e)
 	}
+	value := uplinkEndpoint{Ifindex: index, Netns: e.NetNS}
+	value.Pod.B, value.Host.B = toMAC(e.PodMAC), toMAC(e.HostMAC)
 	if err := d.maps.Pods.Put(index, own); err != nil {
 		return fmt.Errorf("put endpoint of interface %d: %w", e.Ifindex, err)
 	}
@@ -43,7 +42,22 @@ func (d *Datapath) PutEndpoint(e Endpoint) error {
 			return fmt.Errorf("put endpoint %s: %w", addr, err)
 		}
 	}
-	return nil
+	if e.NetNS == 0 {
+		return nil
+	}
+	// Last, for it is deleted by what the endpoints say.
+	return d.putClient(e.NetNS, own)
+}
+
+// netnsOf returns the network namespace that a pod is known to have.
+func (d *Datapath) netnsOf(e Endpoint) uint64 {
+	var value uplinkEndpoint
+	for _, addr := range e.Addrs {
+		if d.maps.Endpoints.Lookup(toAddr(addr), &value) == nil && value.Ifindex == uint32(e.Ifindex) {
+			return value.Netns
+		}
+	}
+	return 0
 }
 
 // DeleteEndpoint removes the pod behind an interface; one that is not there is
@@ -55,8 +69,8 @@ func (d *Datapath) DeleteEndpoint(ifindex int) error {
 		return err
 	}
 	var errs []error
-	for _, addr := range known[index] {
-		errs = append(errs, d.maps.Endpoints.Delete(addr))
+	for addr, value := range known[index] {
+		errs = append(errs, d.maps.Clients.Delete(value.Netns), d.maps.Endpoints.Delete(addr))
 	}
 	errs = append(errs, d.maps.Pods.Delete(index))
 	for _, err := range errs {
@@ -67,14 +81,17 @@ func (d *Datapath) DeleteEndpoint(ifindex int) error {
 	return nil
 }
 
-// byIndex returns the addresses of all pods by pod interface.
-func (d *Datapath) byIndex() (map[uint32][]uplinkAddr, error) {
-	out := map[uint32][]uplinkAddr{}
+// byIndex returns the entries of all pods by pod interface.
+func (d *Datapath) byIndex() (map[uint32]map[uplinkAddr]uplinkEndpoint, error) {
+	out := map[uint32]map[uplinkAddr]uplinkEndpoint{}
 	var addr uplinkAddr
 	var value uplinkEndpoint
 	entries := d.maps.Endpoints.Iterate()
 	for entries.Next(&addr, &value) {
-		out[value.Ifindex] = append(out[value.Ifindex], addr)
+		if out[value.Ifindex] == nil {
+			out[value.Ifindex] = map[uplinkAddr]uplinkEndpoint{}
+		}
+		out[value.Ifindex][addr] = value
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
@@ -98,6 +115,7 @@ func (d *Datapath) Endpoints() ([]Endpoint, error) {
 	for entries.Next(&addr, &value) {
 		e := at(value.Ifindex)
 		e.Addrs = append(e.Addrs, fromAddr(addr))
+		e.NetNS = value.Netns
 		e.PodMAC, e.HostMAC = slices.Clone(value.Pod.B[:]), slices.Clone(value.Host.B[:])
 	}
 	var index uint32

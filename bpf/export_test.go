@@ -18,6 +18,18 @@ func (d *Datapath) Wire() *ebpf.Program { return d.wire.Wire }
 // PodFrom is the program for packets of pods.
 func (d *Datapath) PodFrom() *ebpf.Program { return d.pod.PodFrom }
 
+// Clients are those that Services with affinity know, by the number of a Service.
+func (d *Datapath) Clients() map[uint64][]netip.Addr {
+	out := map[uint64][]netip.Addr{}
+	var key uplinkAffinityKey
+	var value uplinkAffinity
+	entries := d.maps.Affinities.Iterate()
+	for entries.Next(&key, &value) {
+		out[key.Service] = append(out[key.Service], fromAddr(key.Client))
+	}
+	return out
+}
+
 // Forget empties the tables that programs write.
 func (d *Datapath) Forget() error {
 	for _, m := range []*ebpf.Map{d.maps.Conntrack, d.maps.Affinities} {

@@ -18,7 +18,9 @@ const (
 // SetFrontend points a frontend at a range of slots. A packet sees the range
 // from before or this one, never a mixture.
 func (d *Datapath) SetFrontend(f Frontend, r Range) error {
-	value := uplinkFrontend{First: r.First, Count: r.Count, Generation: r.Generation, Affinity: r.Affinity, Sources: r.Sources}
+	value := uplinkFrontend{
+		First: r.First, Count: r.Count, Generation: r.Generation, Affinity: r.Affinity, Service: r.Service, Sources: r.Sources,
+	}
 	if r.Silent {
 		value.Flags |= frontendSilent
 	}
@@ -48,7 +50,8 @@ func (d *Datapath) Frontends() (map[Frontend]Range, error) {
 	for entries.Next(&key, &value) {
 		out[frontendOf(key)] = Range{
 			First: value.First, Count: value.Count, Generation: value.Generation, Affinity: value.Affinity,
-			Sources: value.Sources, Silent: value.Flags&frontendSilent != 0, Maglev: value.Flags&frontendMaglev != 0,
+			Service: value.Service, Sources: value.Sources,
+			Silent: value.Flags&frontendSilent != 0, Maglev: value.Flags&frontendMaglev != 0,
 		}
 	}
 	if err := entries.Err(); err != nil {

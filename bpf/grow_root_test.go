@@ -107,7 +107,7 @@ func dials(t *testing.T, cgroup string, to netip.AddrPort) func() string {
 func TestRootTablesGrow(t *testing.T) {
 	group, pins := cgroup(t), bpffs(t)
 	// The smallest tables, so that there is much to copy for each that grows.
-	d := openSmall(t, pins, 1<<30)
+	d := openSmall(t, pins, 2<<30)
 	if err := d.AttachSock(group); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestRootTablesGrow(t *testing.T) {
 	t.Logf("while tables grew: %s", report)
 	for name, d := range map[string]interface {
 		Frontends() (map[bpf.Frontend]bpf.Range, error)
-	}{"that grew": d, "that was opened again": openSmall(t, pins, 1<<30), "to look at": mustView(t, pins)} {
+	}{"that grew": d, "that was opened again": openSmall(t, pins, 2<<30), "to look at": mustView(t, pins)} {
 		if got, err := d.Frontends(); err != nil || len(got) != len(want) || got[web] != want[web] {
 			t.Errorf("the data path %s has %d frontends (%v), expected %d", name, len(got), err, len(want))
 		}

@@ -12,9 +12,9 @@ func TestBounds(t *testing.T) {
 		frontends, slots, backends uint32
 	}{
 		{1, 1, 1, 1},
-		{256 * megabyte, 32768, 524288, 131072},
-		{2 * gigabyte, 262144, 4194304, 1048576},
-		{16 * gigabyte, 2097152, 16777216, 8388608},
+		{256 * megabyte, 16384, 524288, 131072},
+		{2 * gigabyte, 131072, 4194304, 1048576},
+		{16 * gigabyte, 1048576, 16777216, 8388608},
 		{1 << 50, most, most, most},
 	} {
 		for table, want := range map[Table]uint32{TableFrontends: tt.frontends, TableSlots: tt.slots, TableBackends: tt.backends} {

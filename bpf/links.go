@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -70,14 +69,8 @@ func (d *Datapath) DetachPod(ifindex int) error { return d.detach(pinName("pod_f
 // are passed on to backends of other nodes. Where the interface can, the XDP
 // program is attached, too. It may be called again when the addresses change.
 func (d *Datapath) AttachUplink(ifindex int, addrs []netip.Addr) error {
-	var own uplinkUplink
-	for _, addr := range slices.Backward(addrs) {
-		if addr.Unmap().Is4() {
-			own.V4 = toAddr(addr)
-		} else {
-			own.V6 = toAddr(addr)
-		}
-	}
+	first := ownAddrs(addrs)
+	own := uplinkUplink{V4: first.V4, V6: first.V6}
 	if err := d.maps.Uplinks.Put(uint32(ifindex), own); err != nil {
 		return fmt.Errorf("set addresses of uplink %d: %w", ifindex, err)
 	}

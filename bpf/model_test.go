@@ -17,6 +17,8 @@ import (
 type modelService struct {
 	backends []bpf.Backend
 	affinity bool
+	// number is that of its Service port, by which clients are remembered.
+	number uint64
 	// sources are those that may use it; nil when all may.
 	sources []netip.Prefix
 	silent  bool
@@ -41,7 +43,7 @@ type model struct {
 	services  map[bpf.Frontend]modelService
 	endpoints map[netip.Addr]bpf.Endpoint
 	conntrack map[modelTuple]modelEntry
-	affinity  map[bpf.Frontend]map[netip.Addr]netip.AddrPort
+	affinity  map[uint64]map[netip.Addr]netip.AddrPort
 	// routes lead to pods of other nodes, out of an uplink with these addresses.
 	routes  []netip.Prefix
 	uplinks []netip.Addr
@@ -100,10 +102,10 @@ func (m *model) open(in *message, seen []byte) outcome {
 
 // connect opens a connection to the backend that the data path has chosen.
 func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen []byte) outcome {
-	kept := m.kept(f, in.src.Addr(), service)
+	kept := m.kept(in.src.Addr(), service)
 	if seen == nil {
 		// What was chosen cannot be told.
-		m.keep(f, in.src.Addr(), service, netip.AddrPort{})
+		m.keep(in.src.Addr(), service, netip.AddrPort{})
 		if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) || !m.forwards(in, b) }) {
 			return gone("no possible backend")
 		}
@@ -118,9 +120,9 @@ func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen 
 		return outcome{why: "a backend of the service, " + kept.String() + " if it has that"}
 	}
 	if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) }) {
-		m.keep(f, in.src.Addr(), service, netip.AddrPort{})
+		m.keep(in.src.Addr(), service, netip.AddrPort{})
 	} else {
-		m.keep(f, in.src.Addr(), service, out.dst)
+		m.keep(in.src.Addr(), service, out.dst)
 	}
 	if b.Flags == 0 {
 		return m.openRemote(in, out)
@@ -139,22 +141,27 @@ func (s modelService) at(addr netip.AddrPort) (bpf.Backend, bool) {
 }
 
 // kept is the backend that a client had last, where it is known.
-func (m *model) kept(f bpf.Frontend, client netip.Addr, service modelService) netip.AddrPort {
+func (m *model) kept(client netip.Addr, service modelService) netip.AddrPort {
 	if !service.affinity {
 		return netip.AddrPort{}
 	}
-	return m.affinity[f][client]
+	return m.affinity[service.number][client]
 }
 
-// keep notes what a client was given, unless it keeps what it has.
-func (m *model) keep(f bpf.Frontend, client netip.Addr, service modelService, at netip.AddrPort) {
-	if _, known := m.affinity[f][client]; known || !service.affinity {
+// keep notes what a client was given, unless it keeps what it has. That may be by
+// another frontend, and none of the backends of this one.
+func (m *model) keep(client netip.Addr, service modelService, at netip.AddrPort) {
+	if !service.affinity {
 		return
 	}
-	if m.affinity[f] == nil {
-		m.affinity[f] = map[netip.Addr]netip.AddrPort{}
+	last, known := m.affinity[service.number][client]
+	if _, there := service.at(last); known && (there || last == netip.AddrPort{}) {
+		return
 	}
-	m.affinity[f][client] = at
+	if m.affinity[service.number] == nil {
+		m.affinity[service.number] = map[netip.Addr]netip.AddrPort{}
+	}
+	m.affinity[service.number][client] = at
 }
 
 // possible tells whether replies of the backend could be told apart from those

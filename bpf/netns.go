@@ -71,12 +71,7 @@ func enter(path string) (uint64, error) {
 	if err := netns.Set(ns); err != nil {
 		return 0, err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(fd)
-	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return NetNSCookie()
 }
 
 // gone tells whether a process has ended meanwhile.

@@ -27,15 +27,9 @@ type podAffinity struct {
 }
 
 type podAffinityKey struct {
-	_        structs.HostLayout
-	Frontend struct {
-		_     structs.HostLayout
-		Addr  podAddr
-		Port  uint16
-		Proto uint8
-		Scope uint8
-	}
-	Client podAddr
+	_       structs.HostLayout
+	Service uint64
+	Client  podAddr
 }
 
 type podCt struct {
@@ -62,6 +56,7 @@ type podEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
+	Netns uint64
 }
 
 type podPodAddrs struct {
@@ -117,6 +112,7 @@ type podUplink struct {
 const (
 	podMapAffinities = "affinities"
 	podMapBackends   = "backends"
+	podMapClients    = "clients"
 	podMapConntrack  = "conntrack"
 	podMapDrops      = "drops"
 	podMapEndpoints  = "endpoints"
@@ -180,6 +176,7 @@ type podProgramSpecs struct {
 type podMapSpecs struct {
 	Affinities *ebpf.MapSpec `ebpf:"affinities"`
 	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Clients    *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
@@ -219,6 +216,7 @@ func (o *podObjects) Close() error {
 type podMaps struct {
 	Affinities *ebpf.Map `ebpf:"affinities"`
 	Backends   *ebpf.Map `ebpf:"backends"`
+	Clients    *ebpf.Map `ebpf:"clients"`
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
@@ -234,6 +232,7 @@ func (m *podMaps) Close() error {
 	return _PodClose(
 		m.Affinities,
 		m.Backends,
+		m.Clients,
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,

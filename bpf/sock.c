@@ -29,14 +29,19 @@ static __always_inline struct addr sock_addr6(const struct bpf_sock_addr *ctx)
 	return a;
 }
 
-/* Who asks: every pod has a network namespace of its own, and the address of a
- * socket is not chosen yet.
+/* Who asks. The address of a socket is not chosen yet, but every pod has a network
+ * namespace of its own. One that nobody has entered is a client by its cookie.
  */
-static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx)
+static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx, bool v4)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
+	const struct pod_addrs *own = bpf_map_lookup_elem(&clients, &cookie);
 	struct addr client = { .w = { 0, 0, cookie >> 32, (__u32)cookie } };
 
+	if (own && v4 && own->v4.w[3])
+		client = own->v4;
+	else if (own && !v4 && own->v6.w[3])
+		client = own->v6;
 	return client;
 }
 
@@ -59,6 +64,19 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct fro
 	bpf_map_update_elem(&reverses, &key, &value, BPF_ANY);
 }
 
+static __always_inline int sock_select(struct bpf_sock_addr *ctx, const struct frontend_key *key, struct backend *out)
+{
+	const struct frontend *found = svc_frontend(key);
+
+	if (!found)
+		return SVC_NONE;
+	if (!found->affinity)
+		return svc_nth(found, bpf_get_prandom_u32(), out);
+	struct addr client = sock_client(ctx, addr_is_v4(&key->addr));
+
+	return svc_keep(key, found, &client, out);
+}
+
 static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *addr)
 {
 	struct frontend_key key = {
@@ -67,9 +85,8 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *add
 		.proto = ctx->protocol,
 		.scope = SCOPE_CLUSTER,
 	};
-	struct addr client = sock_client(ctx);
 	struct backend backend;
-	int result = svc_select_for(&key, &client, 0, &backend);
+	int result = sock_select(ctx, &key, &backend);
 
 	if (result != SVC_FOUND)
 		return result;

@@ -27,15 +27,9 @@ type sockAffinity struct {
 }
 
 type sockAffinityKey struct {
-	_        structs.HostLayout
-	Frontend struct {
-		_     structs.HostLayout
-		Addr  sockAddr
-		Port  uint16
-		Proto uint8
-		Scope uint8
-	}
-	Client sockAddr
+	_       structs.HostLayout
+	Service uint64
+	Client  sockAddr
 }
 
 type sockCt struct {
@@ -62,6 +56,7 @@ type sockEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
+	Netns uint64
 }
 
 type sockPodAddrs struct {
@@ -117,6 +112,7 @@ type sockUplink struct {
 const (
 	sockMapAffinities    = "affinities"
 	sockMapBackends      = "backends"
+	sockMapClients       = "clients"
 	sockMapConntrack     = "conntrack"
 	sockMapDrops         = "drops"
 	sockMapEndpoints     = "endpoints"
@@ -196,6 +192,7 @@ type sockProgramSpecs struct {
 type sockMapSpecs struct {
 	Affinities *ebpf.MapSpec `ebpf:"affinities"`
 	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Clients    *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
@@ -235,6 +232,7 @@ func (o *sockObjects) Close() error {
 type sockMaps struct {
 	Affinities *ebpf.Map `ebpf:"affinities"`
 	Backends   *ebpf.Map `ebpf:"backends"`
+	Clients    *ebpf.Map `ebpf:"clients"`
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
@@ -250,6 +248,7 @@ func (m *sockMaps) Close() error {
 	return _SockClose(
 		m.Affinities,
 		m.Backends,
+		m.Clients,
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,

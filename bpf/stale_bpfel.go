@@ -27,15 +27,9 @@ type staleAffinity struct {
 }
 
 type staleAffinityKey struct {
-	_        structs.HostLayout
-	Frontend struct {
-		_     structs.HostLayout
-		Addr  staleAddr
-		Port  uint16
-		Proto uint8
-		Scope uint8
-	}
-	Client staleAddr
+	_       structs.HostLayout
+	Service uint64
+	Client  staleAddr
 }
 
 type staleCt struct {
@@ -62,6 +56,7 @@ type staleEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
+	Netns uint64
 }
 
 type stalePodAddrs struct {
@@ -127,6 +122,7 @@ type staleUse struct {
 const (
 	staleMapAffinities = "affinities"
 	staleMapBackends   = "backends"
+	staleMapClients    = "clients"
 	staleMapConntrack  = "conntrack"
 	staleMapDrops      = "drops"
 	staleMapEndpoints  = "endpoints"
@@ -193,6 +189,7 @@ type staleProgramSpecs struct {
 type staleMapSpecs struct {
 	Affinities *ebpf.MapSpec `ebpf:"affinities"`
 	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Clients    *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
@@ -233,6 +230,7 @@ func (o *staleObjects) Close() error {
 type staleMaps struct {
 	Affinities *ebpf.Map `ebpf:"affinities"`
 	Backends   *ebpf.Map `ebpf:"backends"`
+	Clients    *ebpf.Map `ebpf:"clients"`
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
@@ -249,6 +247,7 @@ func (m *staleMaps) Close() error {
 	return _StaleClose(
 		m.Affinities,
 		m.Backends,
+		m.Clients,
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,

@@ -51,6 +51,9 @@ type Range struct {
 	// Affinity is for how long a client keeps its backend, in seconds since
 	// it was used last; 0 when connections go anywhere.
 	Affinity uint32
+	// Service is, with Affinity, the number of a Service port: a client keeps its
+	// backend across all frontends that have the same.
+	Service uint64
 	// Sources is the set of addresses that may use the frontend from other
 	// hosts; 0 when all may.
 	Sources uint32

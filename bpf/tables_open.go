@@ -21,7 +21,7 @@ const most = 1 << 24
 
 // entrySizes are what the kernel takes for an entry of a table that is full: of a
 // hash table the bucket, and the element with its header.
-var entrySizes = map[Table]uint64{TableFrontends: 16 + 96, TableSlots: 8, TableBackends: 24}
+var entrySizes = map[Table]uint64{TableFrontends: 16 + 128, TableSlots: 8, TableBackends: 24}
 
 // boundOf is how far a table may grow: to the largest power of two that fits
 // into its share of memory.

@@ -27,9 +27,9 @@ type uplinkAffinity struct {
 }
 
 type uplinkAffinityKey struct {
-	_        structs.HostLayout
-	Frontend uplinkFrontendKey
-	Client   uplinkAddr
+	_       structs.HostLayout
+	Service uint64
+	Client  uplinkAddr
 }
 
 type uplinkBackend struct {
@@ -64,6 +64,7 @@ type uplinkEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
+	Netns uint64
 }
 
 type uplinkFrontend struct {
@@ -74,6 +75,7 @@ type uplinkFrontend struct {
 	Affinity   uint32
 	Sources    uint32
 	Flags      uint32
+	Service    uint64
 }
 
 type uplinkFrontendKey struct {
@@ -137,6 +139,7 @@ type uplinkUplink struct {
 const (
 	uplinkMapAffinities        = "affinities"
 	uplinkMapBackends          = "backends"
+	uplinkMapClients           = "clients"
 	uplinkMapConntrack         = "conntrack"
 	uplinkMapDrops             = "drops"
 	uplinkMapEndpoints         = "endpoints"
@@ -205,6 +208,7 @@ type uplinkProgramSpecs struct {
 type uplinkMapSpecs struct {
 	Affinities *ebpf.MapSpec `ebpf:"affinities"`
 	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Clients    *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
@@ -247,6 +251,7 @@ func (o *uplinkObjects) Close() error {
 type uplinkMaps struct {
 	Affinities *ebpf.Map `ebpf:"affinities"`
 	Backends   *ebpf.Map `ebpf:"backends"`
+	Clients    *ebpf.Map `ebpf:"clients"`
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
@@ -262,6 +267,7 @@ func (m *uplinkMaps) Close() error {
 	return _UplinkClose(
 		m.Affinities,
 		m.Backends,
+		m.Clients,
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,

@@ -60,6 +60,11 @@ func newLab(t testing.TB) *lab {
 		l.routePod(t, netip.MustParseAddr(a.pod), netip.MustParseAddr(a.gateway))
 	}
 	l.pins = bpffs(t)
+	var cookie uint64
+	within(t, l.pod, func() (err error) {
+		cookie, err = bpf.NetNSCookie()
+		return err
+	})
 	within(t, l.node, func() error {
 		l.datapath = openDatapath(t, l.pins)
 		if err := l.datapath.AttachUplink(l.uplink.near, []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].node), netip.MustParseAddr(labAddrs["IPv6"].node)}); err != nil {
@@ -70,7 +75,7 @@ func newLab(t testing.TB) *lab {
 		}
 		return l.datapath.PutEndpoint(bpf.Endpoint{
 			Addrs:   []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].pod), netip.MustParseAddr(labAddrs["IPv6"].pod)},
-			Ifindex: l.podWire.near, PodMAC: l.podWire.farMAC, HostMAC: l.podWire.nearMAC,
+			Ifindex: l.podWire.near, PodMAC: l.podWire.farMAC, HostMAC: l.podWire.nearMAC, NetNS: cookie,
 		})
 	})
 	return l

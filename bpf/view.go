@@ -104,7 +104,7 @@ func (d *Datapath) missing(table string) error {
 // byName are all maps by the names of their pins.
 func (m *uplinkMaps) byName() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
-		"affinities": &m.Affinities, "backends": &m.Backends, "conntrack": &m.Conntrack, "drops": &m.Drops,
+		"affinities": &m.Affinities, "backends": &m.Backends, "clients": &m.Clients, "conntrack": &m.Conntrack, "drops": &m.Drops,
 		"endpoints": &m.Endpoints, "frontends": &m.Frontends, "pods": &m.Pods, "reverses": &m.Reverses,
 		"slots": &m.Slots, "sources": &m.Sources, "uplinks": &m.Uplinks,
 	}

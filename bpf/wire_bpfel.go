@@ -27,15 +27,9 @@ type wireAffinity struct {
 }
 
 type wireAffinityKey struct {
-	_        structs.HostLayout
-	Frontend struct {
-		_     structs.HostLayout
-		Addr  wireAddr
-		Port  uint16
-		Proto uint8
-		Scope uint8
-	}
-	Client wireAddr
+	_       structs.HostLayout
+	Service uint64
+	Client  wireAddr
 }
 
 type wireCt struct {
@@ -62,6 +56,7 @@ type wireEndpoint struct {
 		_ structs.HostLayout
 		B [6]uint8
 	}
+	Netns uint64
 }
 
 type wirePodAddrs struct {
@@ -117,6 +112,7 @@ type wireUplink struct {
 const (
 	wireMapAffinities = "affinities"
 	wireMapBackends   = "backends"
+	wireMapClients    = "clients"
 	wireMapConntrack  = "conntrack"
 	wireMapDrops      = "drops"
 	wireMapEndpoints  = "endpoints"
@@ -180,6 +176,7 @@ type wireProgramSpecs struct {
 type wireMapSpecs struct {
 	Affinities *ebpf.MapSpec `ebpf:"affinities"`
 	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Clients    *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
@@ -219,6 +216,7 @@ func (o *wireObjects) Close() error {
 type wireMaps struct {
 	Affinities *ebpf.Map `ebpf:"affinities"`
 	Backends   *ebpf.Map `ebpf:"backends"`
+	Clients    *ebpf.Map `ebpf:"clients"`
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
@@ -234,6 +232,7 @@ func (m *wireMaps) Close() error {
 	return _WireClose(
 		m.Affinities,
 		m.Backends,
+		m.Clients,
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,

@@ -61,6 +61,9 @@ func (n *network) attach(ctx context.Context, a *attachment, ns *device.Namespac
 		return err
 	}
 	var err error
+	if a.netns, err = ns.Cookie(); err != nil {
+		return err
+	}
 	if a.ifindex, err = n.host.Create(ns, a.pod()); err != nil {
 		return err
 	}

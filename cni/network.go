@@ -46,6 +46,8 @@ type attachment struct {
 	store.Record
 	// ifindex is that of the pod interface, 0 before there is one.
 	ifindex int
+	// netns is the cookie of the pod's namespace, 0 when it is not known.
+	netns uint64
 }
 
 func (a *attachment) pod() device.Pod {
@@ -57,7 +59,7 @@ func (a *attachment) pod() device.Pod {
 }
 
 func (a *attachment) endpoint() bpf.Endpoint {
-	return bpf.Endpoint{Addrs: a.Addrs, Ifindex: a.ifindex, PodMAC: a.PodMAC.Hardware(), HostMAC: a.HostMAC.Hardware()}
+	return bpf.Endpoint{Addrs: a.Addrs, Ifindex: a.ifindex, PodMAC: a.PodMAC.Hardware(), HostMAC: a.HostMAC.Hardware(), NetNS: a.netns}
 }
 
 func newRandom() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }

@@ -51,6 +51,7 @@ func (n *network) adopt(a *attachment) error {
 	if !n.ours(a) {
 		n.cfg.Log.Warn("pod keeps addresses outside of the node's pod cidrs", "attachment", a.Key, "addresses", a.Addrs)
 	}
+	a.netns = n.cookie(a)
 	n.mu.Lock()
 	n.attachments[a.Key] = a
 	n.mu.Unlock()
@@ -62,6 +63,21 @@ func (n *network) adopt(a *attachment) error {
 		return n.detach(a)
 	}
 	return nil
+}
+
+// cookie is that of a pod's namespace, or 0: without it the pod is a client by its
+// namespace, not by its address, wherever Services know their clients.
+func (n *network) cookie(a *attachment) uint64 {
+	ns, err := n.host.OpenPod(a.NetNS)
+	if err == nil {
+		defer ns.Close()
+		var cookie uint64
+		if cookie, err = ns.Cookie(); err == nil {
+			return cookie
+		}
+	}
+	n.cfg.Log.Warn("network namespace of a pod cannot be opened", "attachment", a.Key, "err", err)
+	return 0
 }
 
 // ours tells whether all addresses are of the node's pod CIDRs.

@@ -54,6 +54,31 @@ func TestRootRestartAdoptsPods(t *testing.T) {
 	wantLeftovers(t, l, count(2))
 }
 
+// TestRootPodsAreKnownByNamespace has the data path told in which namespace a pod
+// is, also by a process that has not made it.
+func TestRootPodsAreKnownByNamespace(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	a := l.addPod("a")
+	var want uint64
+	roottest.In(t, a.ns, func() (err error) {
+		want, err = bpf.NetNSCookie()
+		return err
+	})
+	check := func(when string) {
+		t.Helper()
+		endpoints, err := l.datapath.Endpoints()
+		if err != nil || len(endpoints) != 1 || endpoints[0].NetNS != want || want == 0 {
+			t.Errorf("%s: endpoints %+v (%v), expected the namespace %d", when, endpoints, err, want)
+		}
+	}
+	check("after ADD")
+	l.stop()
+	*l.datapath = *newFakeDatapath()
+	l.start()
+	check("after a restart")
+}
+
 // TestRootStartRemovesLeftovers starts a server after everything that a
 // crash, a reboot or a broken disk can leave.
 func TestRootStartRemovesLeftovers(t *testing.T) {

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 
@@ -36,6 +37,9 @@ type Facts struct {
 	// PeerAddrs are the addresses of other nodes. Their NodePorts are served
 	// here for clients on this node, so that a packet takes the short way.
 	PeerAddrs []netip.Addr
+	// Primary are the addresses of the Node object, the first of each family:
+	// where connections of the node itself come from.
+	Primary []netip.Addr
 }
 
 // Tables are what each frontend leads to.
@@ -52,6 +56,9 @@ type Target struct {
 	// Affinity is for how long a client keeps its backend, in seconds; 0 for
 	// a Service without session affinity.
 	Affinity uint32
+	// Service is, with Affinity, the number of the Service's port, so that a client
+	// keeps its backend across all addresses of it.
+	Service uint64
 	// Sources are the addresses that may use it from other hosts, sorted; nil
 	// when all may.
 	Sources []netip.Prefix
@@ -62,7 +69,7 @@ type Target struct {
 
 // Equal tells whether the data path has the same for both.
 func (t Target) Equal(other Target) bool {
-	return t.Affinity == other.Affinity && t.Silent == other.Silent && slices.Equal(t.Backends, other.Backends) &&
+	return t.Affinity == other.Affinity && t.Service == other.Service && t.Silent == other.Silent && slices.Equal(t.Backends, other.Backends) &&
 		(t.Sources == nil) == (other.Sources == nil) && slices.Equal(t.Sources, other.Sources)
 }
 
@@ -179,6 +186,15 @@ func affinity(s *corev1.Service) uint32 {
 	return uint32(corev1.DefaultClientIPServiceAffinitySeconds)
 }
 
+// number tells Service ports apart that have affinity. It is a hash, so that it is
+// the same after a restart and needs no memory. Where two are the same, a client of
+// both would forget either's backend for the other's: each leads to its own only.
+func number(s *corev1.Service, port corev1.ServicePort) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s/%s/%s", objectName(s), port.Name, port.Protocol)
+	return h.Sum64()
+}
+
 func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
 	switch p {
 	case corev1.ProtocolTCP, "":
@@ -201,6 +217,9 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 		outside = local
 	}
 	target := Target{Affinity: affinity(s)}
+	if target.Affinity > 0 {
+		target.Service = number(s, port)
+	}
 	if protocol == bpf.ProtocolUDP {
 		target.Serving = found.serving()
 	}

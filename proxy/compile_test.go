@@ -83,6 +83,43 @@ func text(tables Tables) []string {
 	return out
 }
 
+// TestAffinityIsOfTheServicePort gives all frontends of a Service port the same number,
+// in each run, and no other port the same.
+func TestAffinityIsOfTheServicePort(t *testing.T) {
+	s := service(func(s *corev1.Service) {
+		s.Spec.SessionAffinity, s.Spec.Type = corev1.ServiceAffinityClientIP, corev1.ServiceTypeNodePort
+		s.Spec.ClusterIPs, s.Spec.ExternalIPs = []string{"10.96.0.5", "fd00:96::5"}, []string{"198.51.100.1"}
+		s.Spec.Ports[0].NodePort = 30080
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "https", Port: 443, Protocol: corev1.ProtocolTCP, NodePort: 30443})
+	})
+	objects := Objects{Services: []*corev1.Service{s}}
+	tables, _ := Compile(objects, node)
+	ports := map[uint64]map[uint16]bool{}
+	for f, target := range tables {
+		if f.Port == 0 {
+			continue
+		}
+		if ports[target.Service] == nil {
+			ports[target.Service] = map[uint16]bool{}
+		}
+		ports[target.Service][f.Port] = true
+	}
+	want := map[uint64]map[uint16]bool{
+		8714696714900469158:  {80: true, 30080: true},
+		11819344877527524207: {443: true, 30443: true},
+	}
+	if diff := cmp.Diff(want, ports); diff != "" {
+		t.Errorf("ports by number (-want +got):\n%s", diff)
+	}
+	s.Spec.SessionAffinity = corev1.ServiceAffinityNone
+	tables, _ = Compile(objects, node)
+	for f, target := range tables {
+		if target.Service != 0 {
+			t.Errorf("without affinity %v has number %d", f, target.Service)
+		}
+	}
+}
+
 func TestCompile(t *testing.T) {
 	local := corev1.ServiceInternalTrafficPolicyLocal
 	v4 := discoveryv1.AddressTypeIPv4

@@ -106,6 +106,7 @@ type watched struct {
 }
 
 func (w *watched) AttachUplink(int, []netip.Addr) error { return nil }
+func (w *watched) SetNode([]netip.Addr) error           { return nil }
 func (w *watched) DetachUplink(int) error               { return nil }
 func (w *watched) Uplinks() ([]int, error)              { return nil, nil }
 

@@ -50,6 +50,7 @@ func (m *machine) has(k bpf.Frontend) bool {
 }
 
 func (m *machine) AttachUplink(int, []netip.Addr) error { return errors.New("no such hook") }
+func (m *machine) SetNode([]netip.Addr) error           { return nil }
 func (m *machine) DetachUplink(int) error               { return nil }
 func (m *machine) Uplinks() ([]int, error)              { return nil, nil }
 

@@ -118,7 +118,8 @@ func (p *Proxy) look(node *uplinks) (Facts, error) {
 	if addrs == nil && err != nil {
 		return Facts{}, err
 	}
-	return p.facts(addrs), err
+	facts := p.facts(addrs)
+	return facts, errors.Join(err, node.name(facts.Primary))
 }
 
 func (p *Proxy) compileAll(s *state) error {
@@ -179,7 +180,8 @@ func (p *Proxy) slicesOf(key string) []*discoveryv1.EndpointSlice {
 
 func (f Facts) equal(other Facts) bool {
 	return f.NodeName == other.NodeName && f.Zone == other.Zone &&
-		slices.Equal(f.NodeAddrs, other.NodeAddrs) && slices.Equal(f.PeerAddrs, other.PeerAddrs)
+		slices.Equal(f.NodeAddrs, other.NodeAddrs) && slices.Equal(f.PeerAddrs, other.PeerAddrs) &&
+		slices.Equal(f.Primary, other.Primary)
 }
 
 // tell logs each problem once, for as long as it stays.

@@ -22,6 +22,7 @@ type uplinker interface {
 	AttachUplink(ifindex int, addrs []netip.Addr) error
 	DetachUplink(ifindex int) error
 	Uplinks() ([]int, error)
+	SetNode(addrs []netip.Addr) error
 }
 
 // uplinks finds the node's uplinks and keeps the uplink programs on them. An
@@ -32,6 +33,8 @@ type uplinks struct {
 	log      *slog.Logger
 	// attached are the interfaces that have programs, with their addresses.
 	attached map[int][]netip.Addr
+	// named are the addresses that sockets of the node are known by.
+	named []netip.Addr
 }
 
 // watch returns a channel that gets a note whenever an address or interface
@@ -96,6 +99,18 @@ func (u *uplinks) reconcile() ([]netip.Addr, error) {
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	return slices.Compact(addrs), errors.Join(errs...)
+}
+
+// name has sockets of the node known by these addresses.
+func (u *uplinks) name(addrs []netip.Addr) error {
+	if slices.Equal(u.named, addrs) {
+		return nil
+	}
+	if err := u.datapath.SetNode(addrs); err != nil {
+		return err
+	}
+	u.named = addrs
+	return nil
 }
 
 // nodeLinks returns the uplinks with their addresses, in the kernel's order.

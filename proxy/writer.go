@@ -93,7 +93,9 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 // or leads to a backend that cannot be, is left alone until the first apply
 // writes its frontend anew.
 func (w *writer) adopt(rng bpf.Range) (entry, error) {
-	e := entry{rng: rng, target: Target{Affinity: rng.Affinity, Silent: rng.Silent, Sources: w.sources.adopt(rng.Sources)}}
+	e := entry{rng: rng, target: Target{
+		Affinity: rng.Affinity, Service: rng.Service, Silent: rng.Silent, Sources: w.sources.adopt(rng.Sources),
+	}}
 	if rng.Count == 0 {
 		return e, nil
 	}
@@ -179,7 +181,9 @@ func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	old, known := w.entries[frontend]
 	fresh := entry{
 		target: target,
-		rng:    bpf.Range{Generation: old.rng.Generation + 1, Affinity: target.Affinity, Silent: target.Silent},
+		rng: bpf.Range{
+			Generation: old.rng.Generation + 1, Affinity: target.Affinity, Service: target.Service, Silent: target.Silent,
+		},
 	}
 	err := w.fill(&fresh)
 	if err == nil && !known {

@@ -119,7 +119,7 @@ func (f *fake) tables() Tables {
 	out := Tables{}
 	for k := range f.frontends {
 		r := f.frontends[k]
-		out[k] = Target{Backends: f.resolve(k), Affinity: r.Affinity, Sources: f.sources[r.Sources], Silent: r.Silent}
+		out[k] = Target{Backends: f.resolve(k), Affinity: r.Affinity, Service: r.Service, Sources: f.sources[r.Sources], Silent: r.Silent}
 	}
 	return out
 }
@@ -150,7 +150,7 @@ func randomTables(rnd *rand.Rand) Tables {
 			}
 		}
 		tables[frontend(i)] = Target{
-			Backends: backends, Affinity: uint32(rnd.IntN(3)) * 10800, Silent: rnd.IntN(2) == 0, Sources: randomSources[rnd.IntN(len(randomSources))],
+			Backends: backends, Affinity: uint32(rnd.IntN(3)) * 10800, Service: uint64(rnd.IntN(2)), Silent: rnd.IntN(2) == 0, Sources: randomSources[rnd.IntN(len(randomSources))],
 		}
 	}
 	return tables

@@ -29,8 +29,9 @@ static long affinity_compare(__u32 i, void *data)
 	return 1;
 }
 
-/* Finds the backend that the client had last, when that was not too long ago
- * and the frontend still has it. Each use starts the time anew.
+/* Finds the backend that the client had last, by whichever frontend of the Service,
+ * when that was not too long ago and this frontend has it, too. Each use starts the
+ * time anew.
  */
 static __always_inline bool affinity_find(const struct affinity_key *who, const struct frontend *frontend,
 					  struct backend *out)

@@ -122,6 +122,18 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } pods SEC(".maps");
 
+/* Of pods written by cni, of the node itself by proxy. By cookie of the network
+ * namespace.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct pod_addrs);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} clients SEC(".maps");
+
 /* Counters by drop reason. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

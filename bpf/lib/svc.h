@@ -76,40 +76,46 @@ static __always_inline int svc_select(const struct frontend_key *key, struct bac
 }
 
 /* Chooses a backend at random, but with a Maglev table by who the client is. Where
- * clients keep their backend all of their ports are one.
+ * clients keep their backend, all of their ports are one: port is 0.
  */
 static __always_inline int svc_balance(const struct frontend_key *key, const struct frontend *frontend,
 				       const struct addr *client, __be16 port, struct backend *out)
 {
 	if (!(frontend->flags & FRONTEND_MAGLEV))
 		return svc_nth(frontend, bpf_get_prandom_u32(), out);
-	return svc_nth(frontend, hash_client(key, client, frontend->affinity ? 0 : port), out);
+	return svc_nth(frontend, hash_client(key, client, port), out);
 }
 
-/* As svc_balance, but a client that the frontend knows gets the backend that it
- * had last, where the Service says so.
+/* As svc_balance, but a client that the Service knows gets the backend that it had
+ * last. The frontend is copied, for it may be another one by the time of the second
+ * look.
+ */
+static __always_inline int svc_keep(const struct frontend_key *key, const struct frontend *found,
+				    const struct addr *client, struct backend *out)
+{
+	const struct frontend frontend = *found;
+	const struct affinity_key who = { .service = frontend.service, .client = *client };
+	int result;
+
+	if (frontend.count && affinity_find(&who, &frontend, out))
+		return SVC_FOUND;
+	result = svc_balance(key, &frontend, client, 0, out);
+	if (result == SVC_FOUND)
+		affinity_set(&who, out);
+	return result;
+}
+
+/* As svc_select, for a client that the frontend must let in, and that keeps its
+ * backend where the Service says so.
  */
 static __always_inline int svc_select_for(const struct frontend_key *key, const struct addr *client, __be16 port,
 					  struct backend *out)
 {
 	const struct frontend *found = svc_frontend(key);
-	struct affinity_key who;
-	int result;
 
 	if (!found)
 		return SVC_NONE;
 	if (!svc_allows(key, found, client))
 		return SVC_DENIED;
-	if (!found->affinity)
-		return svc_balance(key, found, client, port, out);
-	struct frontend frontend = *found;
-
-	who.frontend = *key;
-	who.client = *client;
-	if (frontend.count && affinity_find(&who, &frontend, out))
-		return SVC_FOUND;
-	result = svc_balance(key, &frontend, client, port, out);
-	if (result == SVC_FOUND)
-		affinity_set(&who, out);
-	return result;
+	return found->affinity ? svc_keep(key, found, client, out) : svc_balance(key, found, client, port, out);
 }

@@ -36,8 +36,9 @@ struct frontend {
 	__u32 affinity; /* for how long a client keeps its backend, seconds; 0: not at all */
 	__u32 sources; /* the set of addresses that may use it from outside; 0: all */
 	__u32 flags;
+	__u64 service; /* with affinity: the port of a Service, the same for all of its frontends */
 };
-_Static_assert(sizeof(struct frontend) == 24, "frontend");
+_Static_assert(sizeof(struct frontend) == 32, "frontend");
 
 enum frontend_flags {
 	/* Without backends here, but with some elsewhere: packets are dropped, so
@@ -58,15 +59,12 @@ struct source {
 };
 _Static_assert(sizeof(struct source) == 24, "source");
 
-/* A client of a frontend with affinity. Behind a socket hook the client is the
- * network namespace, that is a pod or the node; on the wire it is the source
- * address.
- */
+/* A client of a Service with affinity, by whichever of its addresses. */
 struct affinity_key {
-	struct frontend_key frontend;
+	__u64 service;
 	struct addr client;
 };
-_Static_assert(sizeof(struct affinity_key) == 36, "affinity_key");
+_Static_assert(sizeof(struct affinity_key) == 24, "affinity_key");
 
 /* The backend that a client had last. */
 struct affinity {
@@ -160,11 +158,12 @@ struct endpoint {
 	__u32 ifindex;
 	struct mac pod;
 	struct mac host;
+	__u64 netns; /* cookie of its network namespace; 0 when it is not known */
 };
-_Static_assert(sizeof(struct endpoint) == 16, "endpoint");
+_Static_assert(sizeof(struct endpoint) == 24, "endpoint");
 
-/* The addresses that may be used behind a pod interface, by its index; zero where
- * there is none.
+/* The addresses that may be used behind a pod interface, by its index, or that
+ * sockets of a network namespace have; zero where there is none.
  */
 struct pod_addrs {
 	struct addr v4;

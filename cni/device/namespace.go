@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"slipway.dev/slipway/bpf"
 )
 
 // ErrNamespace says that a path is not the network namespace of a pod.
@@ -45,6 +47,18 @@ func (h *Host) OpenPod(path string) (*Namespace, error) {
 
 // Close releases what OpenPod has opened.
 func (n *Namespace) Close() { n.ns.Close() }
+
+// Cookie returns the number by which the kernel knows the namespace.
+func (n *Namespace) Cookie() (cookie uint64, err error) {
+	err = n.do(func() (err error) {
+		cookie, err = bpf.NetNSCookie()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("look into %s: %w", n.path, err)
+	}
+	return cookie, nil
+}
 
 func (n *Namespace) fd() int { return int(n.ns) }
 
