@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"slipway.dev/slipway/apiserver"
+	"slipway.dev/slipway/proxy"
 )
 
 // Config is what a user may choose about a node.
@@ -34,6 +35,9 @@ type Config struct {
 	// NodeIPs are the node's addresses, at most one of each family, the
 	// primary first.
 	NodeIPs []netip.Addr
+	// NodePortAddresses say on which of the node's addresses NodePorts are served:
+	// ranges, "primary", "localhost" and "all".
+	NodePortAddresses []string
 	// APIPort is the port of the API server.
 	APIPort uint16
 	// PodCIDRs and ServiceCIDRs are at most one of each family.
@@ -158,6 +162,9 @@ func (c Config) Validate() error {
 	}
 	if problems := validation.IsDNS1123Subdomain(c.ClusterDomain); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("--cluster-domain %q: %s", c.ClusterDomain, problems[0]))
+	}
+	if _, err := proxy.ParseNodePortAddresses(c.NodePortAddresses); err != nil {
+		errs = append(errs, err)
 	}
 	errs = append(errs, c.validateAddresses()...)
 	errs = append(errs, c.validateNodes()...)

@@ -34,6 +34,7 @@ func TestValidate(t *testing.T) {
 		"three pod ranges":      {func(c *Config) { c.PodCIDRs = prefixes("10.1.0.0/16", "10.2.0.0/16", "fd00::/48") }, "--pod-cidr: 3 ranges given"},
 		"overlap":               {func(c *Config) { c.ServiceCIDRs = prefixes("10.244.8.0/24") }, "--pod-cidr 10.244.0.0/16 overlaps --service-cidr 10.244.8.0/24"},
 		"node in the pod range": {func(c *Config) { c.PodCIDRs = prefixes("192.0.0.0/8") }, "contains the node's address 192.0.2.2"},
+		"NodePorts nowhere":     {func(c *Config) { c.NodePortAddresses = []string{"192.0.2.2"} }, `--nodeport-addresses: "192.0.2.2": expected a range`},
 		"port zero":             {func(c *Config) { c.APIPort = 0 }, "--api-port 0: expected a port"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,7 @@ func (c Config) local() local.Config {
 	return local.Config{
 		Dir: c.data("nodes"), RunDir: c.run("nodes"), Executable: c.Executable,
 		NodeDataDir: c.DataDir, NodeRunDir: c.RunDir, Kubeconfig: c.Kubeconfig,
-		CIDRs: c.nodesCIDRs(), PodCIDRs: c.PodCIDRs,
+		CIDRs: c.nodesCIDRs(), PodCIDRs: c.PodCIDRs, NodePortAddresses: c.NodePortAddresses,
 	}
 }
 

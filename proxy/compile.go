@@ -32,13 +32,15 @@ type Facts struct {
 	NodeName string
 	// Zone is the node's label topology.kubernetes.io/zone.
 	Zone string
-	// NodeAddrs are the addresses that NodePorts are served on.
+	// NodeAddrs are the node's own addresses; NodePorts says which of them NodePorts
+	// are served on.
 	NodeAddrs []netip.Addr
+	NodePorts NodePortAddresses
 	// PeerAddrs are the addresses of other nodes. Their NodePorts are served
 	// here for clients on this node, so that a packet takes the short way.
 	PeerAddrs []netip.Addr
-	// Primary are the addresses of the Node object, the first of each family:
-	// where connections of the node itself come from.
+	// Primary are the addresses of the Node object, the first of each family: by
+	// these the node itself is known as a client.
 	Primary []netip.Addr
 }
 
@@ -243,21 +245,20 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 	if port.NodePort == 0 {
 		return
 	}
-	if loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1}); hasFamily(s, loopback) {
-		add(loopback, port.NodePort, bpf.ScopeCluster, all)
-	}
-	for _, addr := range c.facts.NodeAddrs {
+	for _, addr := range c.facts.nodePortAddrs() {
 		if !hasFamily(s, addr) {
 			continue
 		}
 		add(addr, port.NodePort, bpf.ScopeCluster, all)
-		add(addr, port.NodePort, bpf.ScopeExternal, outside)
+		if !addr.IsLoopback() {
+			add(addr, port.NodePort, bpf.ScopeExternal, outside)
+		}
 	}
 	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		return // Which endpoints are local to the other node is its to say.
 	}
-	for _, addr := range c.facts.PeerAddrs {
-		if hasFamily(s, addr) && !slices.Contains(c.facts.NodeAddrs, addr) {
+	for _, addr := range c.facts.peerPortAddrs() {
+		if hasFamily(s, addr) {
 			add(addr, port.NodePort, bpf.ScopeCluster, all)
 		}
 	}

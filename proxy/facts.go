@@ -16,14 +16,28 @@ func NewFacts(name string, addrs []netip.Addr, nodes []*corev1.Node) Facts {
 	f := Facts{NodeName: name, NodeAddrs: addrs}
 	for _, node := range nodes {
 		if node.Name == name {
-			f.Zone = zoneOf(node)
+			f.Zone, f.Primary = zoneOf(node), primary(internalAddrs(node))
 			continue
 		}
 		f.PeerAddrs = append(f.PeerAddrs, internalAddrs(node)...)
 	}
 	slices.SortFunc(f.PeerAddrs, netip.Addr.Compare)
 	f.PeerAddrs = slices.Compact(f.PeerAddrs)
+	if f.Primary == nil {
+		f.Primary = primary(addrs)
+	}
 	return f
+}
+
+// primary are the first of each family.
+func primary(addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, addr := range addrs {
+		if !slices.ContainsFunc(out, func(a netip.Addr) bool { return a.Is4() == addr.Is4() }) {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 func internalAddrs(node *corev1.Node) []netip.Addr {
@@ -47,7 +61,7 @@ func NodeOf(nodes []*corev1.Node, addrs []netip.Addr) string {
 	return ""
 }
 
-// NodeAddrs returns the addresses of this machine that NodePorts are served on.
+// NodeAddrs returns the addresses of this machine that NodePorts may be served on.
 func NodeAddrs() ([]netip.Addr, error) {
 	found, err := nodeLinks()
 	if err != nil {

@@ -41,5 +41,7 @@ func (p *Proxy) facts(addrs []netip.Addr) Facts {
 	if err != nil {
 		nodes = nil // A lister reads memory and does not fail.
 	}
-	return NewFacts(p.cfg.NodeName, addrs, nodes)
+	facts := NewFacts(p.cfg.NodeName, addrs, nodes)
+	facts.NodePorts = p.ports
+	return facts
 }

@@ -48,6 +48,8 @@ type Config struct {
 		uplinker
 		staleCloser
 	}
+	// NodePortAddresses are as ParseNodePortAddresses takes them.
+	NodePortAddresses []string
 	// HealthAddress is where /healthz and /livez are served; not at all when
 	// it is empty.
 	HealthAddress string
@@ -67,6 +69,7 @@ func (c Config) Validate() error {
 // Proxy is the service proxy of a node.
 type Proxy struct {
 	cfg      Config
+	ports    NodePortAddresses
 	metrics  *metrics
 	stale    *closer
 	health   *health.Server
@@ -100,6 +103,9 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{cfg: cfg, changes: newChanges(), health: health.New(cfg.Log)}
 	var err error
+	if p.ports, err = ParseNodePortAddresses(cfg.NodePortAddresses); err != nil {
+		return nil, err
+	}
 	if p.metrics, err = newMetrics(cfg.Registry, p); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}

@@ -16,11 +16,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"slipway.dev/slipway/bpf"
+	"slipway.dev/slipway/proxy"
 	"slipway.dev/slipway/proxy/explain"
 )
 
 func explainCommand(cfg Config) *cobra.Command {
-	return &cobra.Command{
+	var nodePorts []string
+	cmd := &cobra.Command{
 		Use:   "explain FROM TO",
 		Short: "Say what becomes of a connection, step by step",
 		Long: `Say what becomes of a connection, step by step: what the address is, what the data
@@ -39,17 +41,23 @@ TO is a Service as NAMESPACE/NAME[:PORT], or ADDRESS:PORT[/tcp|udp].`,
 			if err != nil {
 				return fmt.Errorf("to: %w", err)
 			}
-			all, err := cfg.explain(cmd.Context(), args[0], to)
+			ports, err := proxy.ParseNodePortAddresses(nodePorts)
+			if err != nil {
+				return err
+			}
+			all, err := cfg.explain(cmd.Context(), args[0], to, ports)
 			if err != nil {
 				return err
 			}
 			return printExplanations(cmd.OutOrStdout(), all)
 		},
 	}
+	cmd.Flags().StringSliceVar(&nodePorts, "nodeport-addresses", nil, "what this node was started with, so that it is known which frontends there should be")
+	return cmd
 }
 
 // explain reads all that is known and explains each address that is meant.
-func (c Config) explain(ctx context.Context, from string, to target) ([]explain.Explanation, error) {
+func (c Config) explain(ctx context.Context, from string, to target, ports proxy.NodePortAddresses) ([]explain.Explanation, error) {
 	v, err := c.view()
 	if err != nil {
 		return nil, err
@@ -71,6 +79,7 @@ func (c Config) explain(ctx context.Context, from string, to target) ([]explain.
 		return nil, err
 	}
 	in.Objects, in.Facts, in.Drops = known.objects, known.facts, attached.Drops
+	in.Facts.NodePorts = ports
 	if in.From, err = known.client(from); err != nil {
 		return nil, err
 	}

@@ -83,6 +83,7 @@ container runtime looks for CNI plugins.`,
 	flags.StringVar(&opts.metrics, "metrics-address", "127.0.0.1:9964", "address to serve metrics on")
 	flags.Uint16Var(&cfg.HTTPPort, "ingress-http-port", cfg.HTTPPort, "port of the ingress for HTTP")
 	flags.Uint16Var(&cfg.HTTPSPort, "ingress-https-port", cfg.HTTPSPort, "port of the ingress for HTTPS")
+	flags.StringSliceVar(&cfg.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that NodePorts are served on, and the words primary, localhost and all (default: all)")
 	flags.StringVar(&cfg.ProxyHealth, "healthz-bind-address", cfg.ProxyHealth, "address to serve the health of the service proxy on; empty for none")
 	shared.StringVar(&cfg.Pins, "pin-dir", cfg.Pins, "directory on a BPF file system")
 	flags.StringVar(&cfg.Cgroup, "cgroup", cfg.Cgroup, "cgroup v2 directory that all pods and node processes are below")

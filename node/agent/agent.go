@@ -42,6 +42,9 @@ type Config struct {
 	ClusterCIDRs []netip.Prefix
 	// HTTPPort and HTTPSPort are where the ingress listens.
 	HTTPPort, HTTPSPort uint16
+	// NodePortAddresses say on which of the node's addresses NodePorts are served:
+	// ranges, "primary", "localhost" and "all".
+	NodePortAddresses []string
 	// ProxyHealth is where the health of the service proxy is served.
 	ProxyHealth string
 	Paths
@@ -82,7 +85,8 @@ func (c Config) Validate() error {
 	case c.Client == nil || c.Dynamic == nil:
 		return errors.New("agent: no API clients given")
 	}
-	return nil
+	_, err := proxy.ParseNodePortAddresses(c.NodePortAddresses)
+	return err
 }
 
 // Part is a piece of the data plane that runs until its context ends.
@@ -142,7 +146,7 @@ func (a *Agent) makeParts() error {
 	var err error
 	a.proxy, err = proxy.New(proxy.Config{
 		NodeName: a.cfg.NodeName, Informers: a.informers, Pods: a.ownPods.Core().V1().Pods(), Datapath: a.datapath,
-		HealthAddress: a.cfg.ProxyHealth, Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "proxy"),
+		NodePortAddresses: a.cfg.NodePortAddresses, HealthAddress: a.cfg.ProxyHealth, Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "proxy"),
 	})
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)

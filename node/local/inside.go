@@ -116,6 +116,9 @@ func (s spec) laterArgs() []string {
 	for _, addr := range s.Address(s.Number) {
 		args = append(args, "--node-ip="+addr.Addr().String())
 	}
+	for _, text := range s.NodePortAddresses {
+		args = append(args, "--nodeport-addresses="+text)
+	}
 	return args
 }
 
