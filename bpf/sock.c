@@ -10,6 +10,7 @@
 #include <linux/in.h>
 
 #include "lib/addr.h"
+#include "lib/drop.h"
 #include "lib/svc.h"
 
 #define AF_INET 2
@@ -30,7 +31,8 @@ static __always_inline struct addr sock_addr6(const struct bpf_sock_addr *ctx)
 }
 
 /* Who asks. The address of a socket is not chosen yet, but every pod has a network
- * namespace of its own. One that nobody has entered is a client by its cookie.
+ * namespace of its own. One that nobody has entered is a client by its cookie,
+ * and in no range of addresses.
  */
 static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx, bool v4)
 {
@@ -70,11 +72,12 @@ static __always_inline int sock_select(struct bpf_sock_addr *ctx, const struct f
 
 	if (!found)
 		return SVC_NONE;
-	if (!found->affinity)
+	/* Most Services do not mind who asks. */
+	if (!found->affinity && !found->sources)
 		return svc_nth(found, bpf_get_prandom_u32(), out);
 	struct addr client = sock_client(ctx, addr_is_v4(&key->addr));
 
-	return svc_keep(key, found, &client, out);
+	return svc_pick_for(key, found, &client, 0, out);
 }
 
 static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *addr)
@@ -113,12 +116,18 @@ static __always_inline bool recall(struct bpf_sock_addr *ctx, struct addr *addr)
 	return true;
 }
 
-/* Refuses an address without backends. To connect a UDP socket is no attempt to
- * reach anybody, and programs do it to learn their own address: it succeeds. What
- * is sent then is refused as a packet.
+/* Refuses an address without backends, or one that the client may not use. To
+ * connect a UDP socket is no attempt to reach anybody, and programs do it to learn
+ * their own address: without backends it succeeds. What is sent then is refused as a
+ * packet.
  */
-static __always_inline int refuse(const struct bpf_sock_addr *ctx, bool connects)
+static __always_inline int refuse(const struct bpf_sock_addr *ctx, int why, bool connects)
 {
+	if (why == SVC_DENIED) {
+		drop(DROP_SOURCE_RANGE);
+		bpf_set_retval(-EPERM);
+		return REJECT;
+	}
 	if (connects && ctx->protocol == IPPROTO_UDP)
 		return PROCEED;
 	bpf_set_retval(-ECONNREFUSED);
@@ -131,7 +140,7 @@ static __always_inline int forward4(struct bpf_sock_addr *ctx, bool connects)
 	int result = translate(ctx, &addr);
 
 	if (result < 0)
-		return refuse(ctx, connects);
+		return refuse(ctx, result, connects);
 	if (result == SVC_FOUND)
 		ctx->user_ip4 = addr.w[3];
 	return PROCEED;
@@ -151,7 +160,7 @@ static __always_inline int forward6(struct bpf_sock_addr *ctx, bool connects)
 	int result = translate(ctx, &addr);
 
 	if (result < 0)
-		return refuse(ctx, connects);
+		return refuse(ctx, result, connects);
 	if (result == SVC_FOUND)
 		store6(ctx, &addr);
 	return PROCEED;

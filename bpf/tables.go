@@ -54,8 +54,7 @@ type Range struct {
 	// Service is, with Affinity, the number of a Service port: a client keeps its
 	// backend across all frontends that have the same.
 	Service uint64
-	// Sources is the set of addresses that may use the frontend from other
-	// hosts; 0 when all may.
+	// Sources is the set of addresses that may use the frontend; 0 when all may.
 	Sources uint32
 	// Silent has packets to a frontend without slots dropped, not rejected.
 	Silent bool

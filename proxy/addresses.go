@@ -32,7 +32,7 @@ func hasFamily(s *corev1.Service, addr netip.Addr) bool {
 type external struct {
 	// addrs are sorted, each once.
 	addrs []netip.Addr
-	// restricted are those that only sources may use from other hosts.
+	// restricted are those that only sources may use, pods and nodes among them.
 	restricted map[netip.Addr]bool
 	sources    []netip.Prefix
 }

@@ -61,8 +61,7 @@ type Target struct {
 	// Service is, with Affinity, the number of the Service's port, so that a client
 	// keeps its backend across all addresses of it.
 	Service uint64
-	// Sources are the addresses that may use it from other hosts, sorted; nil
-	// when all may.
+	// Sources are the addresses that may use it, sorted; nil when all may.
 	Sources []netip.Prefix
 	// Silent has packets dropped when there are no backends, because there
 	// are some on other nodes.
@@ -235,10 +234,10 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 	}
 	// Pods and the node itself reach the other addresses with policy Cluster.
 	for _, addr := range external.addrs {
-		add(addr, port.Port, bpf.ScopeCluster, all)
 		if external.restricted[addr] {
 			target.Sources = external.sources
 		}
+		add(addr, port.Port, bpf.ScopeCluster, all)
 		add(addr, port.Port, bpf.ScopeExternal, outside)
 		target.Sources = nil
 	}

@@ -198,8 +198,8 @@ func TestCompile(t *testing.T) {
 			}),
 			nil,
 			[]string{
-				"10.96.0.5:80 TCP/0 ->", "198.51.100.1:80 TCP/0 ->", "198.51.100.1:80 TCP/1 ->", "198.51.100.9:80 TCP/0 ->",
-				"198.51.100.9:80 TCP/1 -> only [192.0.2.0/24 2001:db8::/32]",
+				"10.96.0.5:80 TCP/0 ->", "198.51.100.1:80 TCP/0 ->", "198.51.100.1:80 TCP/1 ->",
+				"198.51.100.9:80 TCP/0 -> only [192.0.2.0/24 2001:db8::/32]", "198.51.100.9:80 TCP/1 -> only [192.0.2.0/24 2001:db8::/32]",
 			},
 		},
 		"internal policy Local": {
@@ -214,6 +214,17 @@ func TestCompile(t *testing.T) {
 				}
 			}),
 			nil, []string{"10.96.0.5:80 TCP/0 ->", "198.51.100.2:80 TCP/0 ->", "198.51.100.2:80 TCP/1 ->"},
+		},
+		"load balancer without NodePorts": {
+			service(func(s *corev1.Service) {
+				s.Spec.Type, s.Spec.AllocateLoadBalancerNodePorts = corev1.ServiceTypeLoadBalancer, new(false)
+				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.2", IPMode: new(corev1.LoadBalancerIPModeVIP)}}
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"))},
+			[]string{
+				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)",
+				"198.51.100.2:80 TCP/0 -> 10.244.0.7:8080(1)", "198.51.100.2:80 TCP/1 -> 10.244.0.7:8080(1)",
+			},
 		},
 		"one address twice": {
 			service(func(s *corev1.Service) {

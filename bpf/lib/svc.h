@@ -24,9 +24,8 @@ static __always_inline int svc_empty(const struct frontend *frontend)
 	return frontend->flags & FRONTEND_SILENT ? SVC_SILENT : SVC_EMPTY;
 }
 
-/* Tells whether a client on the wire may use a frontend. */
-static __always_inline bool svc_allows(const struct frontend_key *key, const struct frontend *frontend,
-				       const struct addr *client)
+/* Tells whether a client may use a frontend. */
+static __always_inline bool svc_allows(const struct frontend *frontend, const struct addr *client)
 {
 	struct source who = {
 		.prefixlen = 8 * (sizeof(who.set) + sizeof(who.addr)),
@@ -34,7 +33,7 @@ static __always_inline bool svc_allows(const struct frontend_key *key, const str
 		.addr = *client,
 	};
 
-	return !frontend->sources || key->scope != SCOPE_EXTERNAL || bpf_map_lookup_elem(&sources, &who);
+	return !frontend->sources || bpf_map_lookup_elem(&sources, &who);
 }
 
 /* The frontend of a key. A cluster address has an entry for all of its ports
@@ -105,17 +104,21 @@ static __always_inline int svc_keep(const struct frontend_key *key, const struct
 	return result;
 }
 
-/* As svc_select, for a client that the frontend must let in, and that keeps its
+/* As svc_balance, for a client that the frontend must let in, and that keeps its
  * backend where the Service says so.
  */
+static __always_inline int svc_pick_for(const struct frontend_key *key, const struct frontend *found,
+					const struct addr *client, __be16 port, struct backend *out)
+{
+	if (!svc_allows(found, client))
+		return SVC_DENIED;
+	return found->affinity ? svc_keep(key, found, client, out) : svc_balance(key, found, client, port, out);
+}
+
 static __always_inline int svc_select_for(const struct frontend_key *key, const struct addr *client, __be16 port,
 					  struct backend *out)
 {
 	const struct frontend *found = svc_frontend(key);
 
-	if (!found)
-		return SVC_NONE;
-	if (!svc_allows(key, found, client))
-		return SVC_DENIED;
-	return found->affinity ? svc_keep(key, found, client, out) : svc_balance(key, found, client, port, out);
+	return found ? svc_pick_for(key, found, client, port, out) : SVC_NONE;
 }

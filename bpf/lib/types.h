@@ -34,7 +34,7 @@ struct frontend {
 	__u32 count;
 	__u32 generation;
 	__u32 affinity; /* for how long a client keeps its backend, seconds; 0: not at all */
-	__u32 sources; /* the set of addresses that may use it from outside; 0: all */
+	__u32 sources; /* the set of addresses that may use it; 0: all */
 	__u32 flags;
 	__u64 service; /* with affinity: the port of a Service, the same for all of its frontends */
 };

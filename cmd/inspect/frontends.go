@@ -31,7 +31,7 @@ type frontend struct {
 	Owner string `json:"owner,omitempty"`
 	// AffinitySeconds is 0 without session affinity.
 	AffinitySeconds uint32 `json:"affinitySeconds"`
-	// Sources are the only addresses of other hosts that may use it, if any.
+	// Sources are the only addresses that may use it, if any.
 	Sources  []netip.Prefix `json:"sources,omitempty"`
 	Backends []backend      `json:"backends"`
 }

@@ -169,6 +169,16 @@ func TestExplain(t *testing.T) {
 			"The client is in none of the Service's source ranges: packets are dropped at the uplink and counted as source_range.",
 			"- allowed are 198.51.100.0/24", agree,
 		}},
+		"pod, not in source ranges": {func(in *Input, s *corev1.Service, slice *discoveryv1.EndpointSlice) {
+			in.To, slice.Endpoints = to("192.0.2.200:80"), slice.Endpoints[:1]
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.200"}}
+			s.Spec.LoadBalancerSourceRanges = []string{"198.51.100.0/24"}
+		}, []string{
+			fromPod, "to 192.0.2.200:80/TCP: load-balancer address of Service a/web, port http",
+			"The data path finds the frontend 192.0.2.200:80/TCP, for pods and the node.", "It has one backend:", local,
+			"The client is in none of the Service's source ranges: the connection is refused at the socket (operation not permitted) and counted as source_range.",
+			"- allowed are 198.51.100.0/24", agree,
+		}},
 		"other host to cluster address": {func(in *Input, _ *corev1.Service, _ *discoveryv1.EndpointSlice) {
 			in.From = Client{Addr: netip.MustParseAddr("192.0.2.9")}
 		}, []string{

@@ -23,8 +23,12 @@ func (e *explainer) path(target proxy.Target, found match) {
 	switch {
 	case found == none:
 		e.untouched()
-	case e.From.Outside() && !allows(target, e.From.Addr):
-		e.say("The client is in none of the Service's source ranges: packets are dropped at the uplink and counted as source_range.")
+	case !allows(target, e.clientAddr()):
+		how := "the connection is refused at the socket (operation not permitted)"
+		if e.From.Outside() {
+			how = "packets are dropped at the uplink"
+		}
+		e.say("The client is in none of the Service's source ranges: %s and counted as source_range.", how)
 		e.detail("allowed are %s", strings.Trim(fmt.Sprint(target.Sources), "[]"))
 	case e.From.Outside() && empty && target.Silent:
 		e.say("There are endpoints on other nodes only, and the policy is Local: packets are dropped at the uplink and counted as no_endpoint.")
@@ -46,7 +50,29 @@ func (e *explainer) path(target proxy.Target, found match) {
 	}
 }
 
-// allows tells whether another host may use a frontend.
+// clientAddr is the address by which Services know who connects.
+func (e *explainer) clientAddr() netip.Addr {
+	if e.From.Outside() {
+		return e.From.Addr
+	}
+	addrs := e.Facts.Primary
+	if e.From.Pod != nil && !e.From.Pod.Spec.HostNetwork {
+		addrs = nil
+		for _, ip := range e.From.Pod.Status.PodIPs {
+			if addr, err := netip.ParseAddr(ip.IP); err == nil {
+				addrs = append(addrs, addr.Unmap())
+			}
+		}
+	}
+	for _, addr := range addrs {
+		if addr.Is4() == e.To.Addr.Addr().Is4() {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// allows tells whether a client may use a frontend.
 func allows(target proxy.Target, addr netip.Addr) bool {
 	return target.Sources == nil || slices.ContainsFunc(target.Sources, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
