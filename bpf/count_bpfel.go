@@ -66,12 +66,13 @@ type countPodAddrs struct {
 }
 
 type countReverse struct {
-	_     structs.HostLayout
-	Addr  countAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
-	Netns uint64
+	_           structs.HostLayout
+	Addr        countAddr
+	Port        uint16
+	Proto       uint8
+	Unconnected uint8
+	Pad         [4]uint8
+	Netns       uint64
 }
 
 type countReverseKey struct {

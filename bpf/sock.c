@@ -47,9 +47,11 @@ static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx, bool v
 	return client;
 }
 
-/* Remembers that this socket means the service when it talks to the backend. */
+/* Remembers that this socket means the service when it talks to the backend. One
+ * that is connected to the backend may send it datagrams by the service, too.
+ */
 static __always_inline void remember(struct bpf_sock_addr *ctx, const struct frontend_key *service,
-				     const struct backend *backend)
+				     const struct backend *backend, bool connects)
 {
 	struct reverse_key key = {
 		.cookie = bpf_get_socket_cookie(ctx),
@@ -63,6 +65,11 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct fro
 		.netns = bpf_get_netns_cookie(ctx),
 	};
 
+	if (!connects) {
+		const struct reverse *before = bpf_map_lookup_elem(&reverses, &key);
+
+		value.unconnected = !before || before->unconnected;
+	}
 	bpf_map_update_elem(&reverses, &key, &value, BPF_ANY);
 }
 
@@ -80,7 +87,7 @@ static __always_inline int sock_select(struct bpf_sock_addr *ctx, const struct f
 	return svc_pick_for(key, found, &client, 0, out);
 }
 
-static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *addr)
+static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *addr, bool connects)
 {
 	struct frontend_key key = {
 		.addr = *addr,
@@ -93,7 +100,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *add
 
 	if (result != SVC_FOUND)
 		return result;
-	remember(ctx, &key, &backend);
+	remember(ctx, &key, &backend, connects);
 	*addr = backend.addr;
 	ctx->user_port = backend.port;
 	return SVC_FOUND;
@@ -137,7 +144,7 @@ static __always_inline int refuse(const struct bpf_sock_addr *ctx, int why, bool
 static __always_inline int forward4(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct addr addr = sock_addr4(ctx);
-	int result = translate(ctx, &addr);
+	int result = translate(ctx, &addr, connects);
 
 	if (result < 0)
 		return refuse(ctx, result, connects);
@@ -157,7 +164,7 @@ static __always_inline void store6(struct bpf_sock_addr *ctx, const struct addr 
 static __always_inline int forward6(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct addr addr = sock_addr6(ctx);
-	int result = translate(ctx, &addr);
+	int result = translate(ctx, &addr, connects);
 
 	if (result < 0)
 		return refuse(ctx, result, connects);

@@ -66,12 +66,13 @@ type sockPodAddrs struct {
 }
 
 type sockReverse struct {
-	_     structs.HostLayout
-	Addr  sockAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
-	Netns uint64
+	_           structs.HostLayout
+	Addr        sockAddr
+	Port        uint16
+	Proto       uint8
+	Unconnected uint8
+	Pad         [4]uint8
+	Netns       uint64
 }
 
 type sockReverseKey struct {

@@ -20,7 +20,7 @@ type Use struct {
 // stale says that the Service no longer means this backend. It finds them in all
 // network namespaces that a process is in. Their owners get ECONNABORTED at
 // once, and may connect again. Sockets that connected straight to the backend
-// are left alone. Namespaces without such a use are not searched. It returns how
+// are left alone, and so are those without a peer. Namespaces without such a use are not searched. It returns how
 // many were closed, by protocol, also beside an error.
 func (d *Datapath) CloseStale(stale func(Use) bool) (map[Protocol]int, error) {
 	d.scanning.Lock()
@@ -75,6 +75,9 @@ func (d *Datapath) findStale(stale func(Use) bool) (*findings, error) {
 			return nil, fmt.Errorf("list uses of services: %w", err)
 		}
 		for i := range n {
+			if values[i].Unconnected != 0 {
+				continue // An answer may be under way.
+			}
 			use := useOf(keys[i], values[i])
 			is, asked := known[use]
 			if !asked {

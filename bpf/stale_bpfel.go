@@ -66,12 +66,13 @@ type stalePodAddrs struct {
 }
 
 type staleReverse struct {
-	_     structs.HostLayout
-	Addr  staleAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
-	Netns uint64
+	_           structs.HostLayout
+	Addr        staleAddr
+	Port        uint16
+	Proto       uint8
+	Unconnected uint8
+	Pad         [4]uint8
+	Netns       uint64
 }
 
 type staleReverseKey struct {

@@ -4,7 +4,9 @@ package bpf_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -29,7 +31,10 @@ type holder struct {
 
 // hold is what a holder does: it connects and says so, then reports the error
 // that its socket gets, or talks to the server when it is told to.
-func hold(fd int, _ string, to unix.Sockaddr) (string, error) {
+func hold(fd int, kind string, to unix.Sockaddr) (string, error) {
+	if kind == "udp-unconnected" {
+		return await(fd, to)
+	}
 	if err := unix.Connect(fd, to); err != nil {
 		return "", err
 	}
@@ -45,6 +50,19 @@ func hold(fd int, _ string, to unix.Sockaddr) (string, error) {
 	}
 	_, err := unix.Read(fd, make([]byte, 64))
 	return "readable", err
+}
+
+// await sends a datagram, says so, and tells who answers it.
+func await(fd int, to unix.Sockaddr) (string, error) {
+	if err := unix.Sendto(fd, []byte("who"), 0, to); err != nil {
+		return "", err
+	}
+	if _, err := os.Stdout.WriteString("connected\n"); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 64)
+	n, from, err := unix.Recvfrom(fd, buf, 0)
+	return fmt.Sprintf("%s from %s", buf[:n], text(from)), err
 }
 
 // holds starts a holder in a cgroup and a network namespace.
@@ -136,6 +154,49 @@ func TestRootStaleSockets(t *testing.T) {
 			// What has been closed is not searched for again.
 			if closed, err := d.CloseStale(func(u bpf.Use) bool { return u == use }); closed != nil || err != nil {
 				t.Errorf("again: %v (%v)", closed, err)
+			}
+		})
+	}
+}
+
+// An answer that is late still comes from the Service, when its backend has gone
+// meanwhile: sockets that are not connected are never closed.
+func TestRootStaleDatagrams(t *testing.T) {
+	group := cgroup(t)
+	d := openDatapath(t, bpffs(t))
+	if err := d.AttachSock(group); err != nil {
+		t.Fatal(err)
+	}
+	ns := roottest.NetNS(t)
+	within(t, ns, func() error { return up("lo") })
+	for i, tt := range kinds {
+		if !strings.Contains(tt.kind, "unconnected") {
+			continue
+		}
+		t.Run(tt.name, func(t *testing.T) {
+			var server net.PacketConn
+			within(t, ns, func() (err error) {
+				server, err = net.ListenPacket("udp", net.JoinHostPort(tt.backend, "0"))
+				return err
+			})
+			defer server.Close()
+			backend := netip.MustParseAddrPort(server.LocalAddr().String())
+			service := netip.AddrPortFrom(netip.MustParseAddr(tt.service), 80)
+			publish(t, d, bpf.Frontend{Addr: service.Addr(), Port: 80, Protocol: tt.protocol}, uint32(10*i),
+				bpf.Backend{Addr: backend.Addr(), Port: backend.Port()})
+			client := holds(t, ns, group, tt.kind, service)
+			if closed, err := d.CloseStale(func(bpf.Use) bool { return true }); len(closed) > 0 || err != nil {
+				t.Errorf("closed %v (%v)", closed, err)
+			}
+			_, from, err := server.ReadFrom(make([]byte, 64))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := server.WriteTo([]byte("late"), from); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := client.says(t), "late from "+service.String(); got != want {
+				t.Errorf("got %q, expected %q", got, want)
 			}
 		})
 	}

@@ -93,12 +93,13 @@ type uplinkPodAddrs struct {
 }
 
 type uplinkReverse struct {
-	_     structs.HostLayout
-	Addr  uplinkAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
-	Netns uint64
+	_           structs.HostLayout
+	Addr        uplinkAddr
+	Port        uint16
+	Proto       uint8
+	Unconnected uint8
+	Pad         [4]uint8
+	Netns       uint64
 }
 
 type uplinkReverseKey struct {

@@ -66,12 +66,13 @@ type wirePodAddrs struct {
 }
 
 type wireReverse struct {
-	_     structs.HostLayout
-	Addr  wireAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
-	Netns uint64
+	_           structs.HostLayout
+	Addr        wireAddr
+	Port        uint16
+	Proto       uint8
+	Unconnected uint8
+	Pad         [4]uint8
+	Netns       uint64
 }
 
 type wireReverseKey struct {

@@ -101,7 +101,8 @@ struct reverse {
 	struct addr addr;
 	__be16 port;
 	__u8 proto;
-	__u8 pad[5];
+	__u8 unconnected; /* of a socket without a peer, which is never closed */
+	__u8 pad[4];
 	__u64 netns; /* cookie of the socket's network namespace */
 };
 _Static_assert(sizeof(struct reverse) == 32, "reverse");
