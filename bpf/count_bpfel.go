@@ -39,7 +39,7 @@ type countCt struct {
 	Port     uint16
 	FromPort uint16
 	Action   uint16
-	Pad      uint16
+	Closed   uint16
 	Ifindex  uint32
 	Pad2     uint32
 	Seen     uint64

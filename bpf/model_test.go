@@ -34,6 +34,8 @@ type modelTuple struct {
 type modelEntry struct {
 	action   string // "dnat", "snat" or "both"
 	src, dst netip.AddrPort
+	// closed is a TCP connection that one end has closed.
+	closed bool
 }
 
 // model is the data path of a node in plain Go, without anything that makes it
@@ -76,12 +78,46 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 	if !in.ports {
 		return m.echo(in, bpf.ScopeExternal)
 	}
-	if e, known := m.conntrack[in.tuple()]; known && e.action == "dnat" {
+	if e, known := m.track(in); known && e.action == "dnat" {
 		return m.toPod(in.to(e.dst), "known, to a pod")
 	} else if known && e.action == "both" {
 		return m.passOn(in, e)
 	}
 	return m.open(in, seen)
+}
+
+// track finds the connection of a packet, and notes its end. After that a client
+// may begin another one.
+func (m *model) track(in *message) (modelEntry, bool) {
+	e, known := m.conntrack[in.tuple()]
+	if !known || in.proto != unix.IPPROTO_TCP {
+		return e, known
+	}
+	const fin, syn, rst, ack = 1, 2, 4, 16
+	flags := in.payload[13]
+	if e.closed && flags&(syn|ack) == syn {
+		return e, false
+	}
+	if flags&(fin|rst) != 0 {
+		for _, tuple := range []modelTuple{in.tuple(), e.back(in)} {
+			if other, there := m.conntrack[tuple]; there {
+				other.closed = true
+				m.conntrack[tuple] = other
+			}
+		}
+	}
+	return e, true
+}
+
+// back is the tuple of packets that go the other way.
+func (e modelEntry) back(in *message) modelTuple {
+	switch e.action {
+	case "dnat":
+		return modelTuple{e.dst, in.src, in.proto}
+	case "snat":
+		return modelTuple{in.dst, e.src, in.proto}
+	}
+	return modelTuple{e.dst, e.src, in.proto}
 }
 
 func (m *model) open(in *message, seen []byte) outcome {
@@ -168,7 +204,7 @@ func (m *model) keep(client netip.Addr, service modelService, at netip.AddrPort)
 // of other connections.
 func (m *model) possible(in *message, b bpf.Backend) bool {
 	other, taken := m.conntrack[modelTuple{netip.AddrPortFrom(b.Addr, b.Port), in.src, in.proto}]
-	return b.Flags == 0 || !taken || other.action == "snat" && other.src == in.dst
+	return b.Flags == 0 || !taken || other.closed || other.action == "snat" && other.src == in.dst
 }
 
 // forwards tells whether the node may send the packet to the backend.
@@ -193,8 +229,8 @@ func (m *model) openRemote(in, out *message) outcome {
 	if _, taken := m.conntrack[back]; taken || out.src.Port() < 1024 || out.src.Port() >= 32768 {
 		return outcome{why: "a free source port from 1024 to 32767"}
 	}
-	m.conntrack[in.tuple()] = modelEntry{"both", back.dst, out.dst}
-	m.conntrack[back] = modelEntry{"both", in.dst, in.src}
+	m.conntrack[in.tuple()] = modelEntry{action: "both", src: back.dst, dst: out.dst}
+	m.conntrack[back] = modelEntry{action: "both", src: in.dst, dst: in.src}
 	return m.passOn(in, m.conntrack[in.tuple()])
 }
 
@@ -234,7 +270,7 @@ func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
 	if !link && !slices.Contains(from.Addrs, in.src.Addr()) {
 		return gone("spoofed")
 	}
-	if e, known := m.conntrack[in.tuple()]; known && e.action == "snat" {
+	if e, known := m.track(in); known && e.action == "snat" {
 		in.src = e.src
 		return sent("reply", in)
 	}

@@ -49,7 +49,7 @@ int pod_from(struct __sk_buff *skb)
 		return drop(-result);
 	if (!is_own(skb->ifindex, &p))
 		return drop(DROP_SPOOFED);
-	reply = p.ports ? ct_find(&p.tuple) : NULL;
+	reply = p.ports ? ct_track(&p) : NULL;
 	if (reply && reply->action == CT_SNAT) {
 		struct ct nat = *reply;
 

@@ -116,7 +116,7 @@ int uplink_in(struct __sk_buff *skb)
 		return VERDICT_NEXT;
 	if (!p.ports)
 		return echo(skb, &p, SCOPE_EXTERNAL, 0);
-	known = ct_find(&p.tuple);
+	known = ct_track(&p);
 	if (known && known->action == CT_DNAT) {
 		struct addr addr = known->addr;
 
@@ -142,7 +142,7 @@ int uplink_out(struct __sk_buff *skb)
 	/* The node itself asks: the answer comes in where the request went out. */
 	if (!p.ports)
 		return echo(skb, &p, SCOPE_CLUSTER, BPF_F_INGRESS);
-	reply = ct_find(&p.tuple);
+	reply = ct_track(&p);
 	if (!reply || reply->action != CT_SNAT)
 		return refuse_unserved(skb, &p, BPF_F_INGRESS);
 	struct ct nat = *reply;

@@ -117,7 +117,7 @@ int wire(struct xdp_md *ctx)
 
 	if (!frame_parse(ctx, &p))
 		return XDP_PASS;
-	known = ct_find(&p.tuple);
+	known = ct_track(&p);
 	if (!known)
 		return wire_open(ctx, &p);
 	if (known->action == CT_BOTH) {

@@ -3,6 +3,7 @@
 
 #include "addr.h"
 #include "maps.h"
+#include "packet.h"
 
 #define SECOND 1000000000ULL
 
@@ -19,17 +20,70 @@ static __always_inline bool ct_stale(const struct ct *ct, __u64 now)
 	return (__s64)(now - ct->seen) >= (__s64)CT_STALE;
 }
 
-/* Finds what to do with a packet of this tuple. The clock is the coarse one, as
- * everywhere here: to read it takes a tenth of the time. Several CPUs may set the time
- * at once; all set the same, give or take a moment.
+/* Finds what to do with a packet of this tuple. Datagrams after a long pause are
+ * those of another client, or may be. The clock is the coarse one, as everywhere
+ * here: to read it takes a tenth of the time. Several CPUs may set the time at once;
+ * all set the same, give or take a moment.
  */
 static __always_inline struct ct *ct_find(const struct tuple *tuple)
 {
 	struct ct *found = bpf_map_lookup_elem(&conntrack, tuple);
 	__u64 now = bpf_ktime_get_coarse_ns();
 
+	if (found && tuple->proto == IPPROTO_UDP && ct_stale(found, now))
+		return NULL;
 	if (found && now - found->seen > SECOND)
 		found->seen = now;
+	return found;
+}
+
+/* The tuple of the packets that go the other way. */
+static __always_inline struct tuple ct_back(const struct tuple *tuple, const struct ct *ct)
+{
+	struct tuple back = { .src = ct->addr, .sport = ct->port, .proto = tuple->proto };
+
+	switch (ct->action) {
+	case CT_DNAT:
+		back.dst = tuple->src;
+		back.dport = tuple->sport;
+		break;
+	case CT_SNAT:
+		back = (struct tuple){
+			.src = tuple->dst,
+			.sport = tuple->dport,
+			.dst = ct->addr,
+			.dport = ct->port,
+			.proto = tuple->proto,
+		};
+		break;
+	default:
+		back.dst = ct->from;
+		back.dport = ct->from_port;
+	}
+	return back;
+}
+
+/* As ct_find, and notes the end of TCP connections: a client that uses its port
+ * again begins another one, which gets a backend of its own. Before that a second
+ * SYN is the same one, sent again. That one end may still send matters to nobody
+ * who sends no SYN.
+ */
+static __always_inline struct ct *ct_track(const struct packet *p)
+{
+	struct ct *found = ct_find(&p->tuple), *other;
+	struct tuple back;
+
+	if (!found || p->tuple.proto != IPPROTO_TCP)
+		return found;
+	if (found->closed && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return NULL;
+	if (!(p->tcp_flags & (TCP_FIN | TCP_RST)))
+		return found;
+	back = ct_back(&p->tuple, found);
+	other = bpf_map_lookup_elem(&conntrack, &back);
+	if (other)
+		other->closed = true;
+	found->closed = true;
 	return found;
 }
 
@@ -62,7 +116,7 @@ static __always_inline int ct_create(const struct tuple *tuple, const struct bac
 	};
 	const struct ct *other = bpf_map_lookup_elem(&conntrack, &back);
 
-	if (other && !ct_stale(other, reply.seen) &&
+	if (other && !other->closed && !ct_stale(other, reply.seen) &&
 	    (other->port != tuple->dport || !addr_equal(&other->addr, &tuple->dst)))
 		return -DROP_CT_FULL;
 	if (bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))

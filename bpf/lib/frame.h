@@ -38,6 +38,7 @@ static __always_inline bool frame_ports(struct packet *p, const void *l4, const 
 		if ((const void *)(tcp + 1) > end || length < sizeof(*tcp))
 			return false;
 		check = tcp->check;
+		p->tcp_flags = ((const __u8 *)tcp)[TCP_FLAGS];
 	} else if (p->tuple.proto == IPPROTO_UDP) {
 		if ((const void *)(udp + 1) > end || length < sizeof(*udp))
 			return false;

@@ -16,6 +16,13 @@
 #define IPV4_OFFSET_MASK 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 
+/* Where the flags of TCP are in its header, and some of them. */
+#define TCP_FLAGS 13
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
 /* A parsed packet. Only TCP and UDP in one piece have ports. */
 struct packet {
 	struct tuple tuple;
@@ -23,6 +30,7 @@ struct packet {
 	__u32 end; /* after it there may be padding */
 	bool v6;
 	bool ports;
+	__u8 tcp_flags;
 	bool fragment; /* one of several */
 };
 
@@ -45,6 +53,8 @@ static __always_inline void packet_ports(struct __sk_buff *skb, struct packet *p
 	p->tuple.sport = ports[0];
 	p->tuple.dport = ports[1];
 	p->ports = true;
+	if (p->tuple.proto == IPPROTO_TCP)
+		bpf_skb_load_bytes(skb, p->l4 + TCP_FLAGS, &p->tcp_flags, sizeof(p->tcp_flags));
 }
 
 /* Sets where a packet ends. The length 0 is that of a packet that is longer than

@@ -29,7 +29,7 @@ const (
 	// away is how long the API, or the agent, is away.
 	away = 1500 * time.Millisecond
 	// workers is how many connections each client has at once.
-	workers = 4
+	workers = 8
 	// catchUp is how long the agent may take to see the API again: client-go
 	// tries ever later.
 	catchUp = 60 * time.Second

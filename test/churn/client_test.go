@@ -34,6 +34,8 @@ const (
 	patience = 4 * time.Second
 	// keptPause is between two requests on a kept connection.
 	keptPause = 50 * time.Millisecond
+	// slowEach is how many requests there are for each slow one.
+	slowEach = 100
 )
 
 // result is what came of talking to a frontend.
@@ -165,7 +167,7 @@ func runClient(in io.Reader, out io.Writer) {
 			continue
 		}
 		tasks.Go(func() {
-			r := talk(how, netip.MustParseAddrPort(to), fmt.Sprint(id), stop)
+			r := talk(how, netip.MustParseAddrPort(to), token(id, how), stop)
 			r.id = id
 			mu.Lock()
 			defer mu.Unlock()
@@ -176,12 +178,24 @@ func runClient(in io.Reader, out io.Writer) {
 	tasks.Wait()
 }
 
+// token is what is asked: answers to some take long.
+func token(id int, how string) string {
+	out := fmt.Sprint(id)
+	if how == asTCP {
+		out += bye
+	}
+	if id%slowEach == 0 && how != keptTCP && how != keptUDP {
+		out += slow
+	}
+	return out
+}
+
 func talk(how string, to netip.AddrPort, token string, stop <-chan struct{}) result {
 	r := result{start: time.Now()}
 	var err error
 	switch how {
 	case asTCP:
-		err = r.once("tcp", to, "bye-"+token)
+		err = r.once("tcp", to, token)
 	case asUDP:
 		err = r.once("udp", to, token)
 	case asDatagrams:

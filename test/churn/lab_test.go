@@ -3,6 +3,7 @@
 package churn
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -38,6 +39,9 @@ type lab struct {
 	datapath            *bpf.Datapath
 }
 
+// clientPorts are those that the other host connects from.
+const clientPorts = "40000 40511"
+
 // localPods and remotePods are how many of them there are.
 const localPods, remotePods = 4, 2
 
@@ -67,8 +71,10 @@ func newLab(t *testing.T) *lab {
 		roottest.In(t, ns, loopback)
 	}
 	roottest.In(t, l.node, func() error {
-		return sysctl("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+		return errors.Join(sysctl("net/ipv4/ip_forward", "1"), sysctl("net/ipv6/conf/all/forwarding", "1"))
 	})
+	// So that ports are soon used again, as those of clients behind one address.
+	roottest.In(t, l.outside, func() error { return sysctl("net/ipv4/ip_local_port_range", clientPorts) })
 	var err error
 	if l.datapath, err = bpf.Open(bpf.Config{PinDir: l.pins, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatalf("%+v", err)
@@ -87,16 +93,16 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-func sysctl(names ...string) error {
-	for _, name := range names {
-		if err := os.WriteFile("/proc/sys/"+name, []byte("1"), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+func sysctl(name, value string) error {
+	return os.WriteFile("/proc/sys/"+name, []byte(value), 0o644)
 }
 
+// loopback readies a namespace. Without duplicate detection addresses can be
+// used at once.
 func loopback() error {
+	if err := sysctl("net/ipv6/conf/default/accept_dad", "0"); err != nil {
+		return err
+	}
 	link, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
@@ -108,9 +114,8 @@ func ipNet(addr netip.Addr, bits int) *net.IPNet {
 	return &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(bits, addr.BitLen())}
 }
 
-// give sets an address without duplicate detection, which would take a second.
 func give(link netlink.Link, addr netip.Addr, bits int) error {
-	return netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr, bits), Flags: 0x02})
+	return netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr, bits)})
 }
 
 // wire connects the node with another namespace, and returns both ends.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"slipway.dev/slipway/internal/roottest"
 )
@@ -16,6 +17,12 @@ import (
 // firstPort is the first of the ports that all targets serve. Each Service has
 // ports of its own among them, so that an answer tells whose backend it was.
 const firstPort = 8000
+
+// slow begins a line whose answer takes time, bye one that is the last.
+const slow, bye = "slow", "bye"
+
+// late is how long a slow answer takes.
+const late = 400 * time.Millisecond
 
 // serve starts servers on ports of all targets. They answer each line by TCP,
 // and each datagram, with the line and their own address.
@@ -61,8 +68,7 @@ func accept(listener *net.TCPListener, name string) {
 	}
 }
 
-// answer hangs up after a line that starts with "bye", else when the client
-// does.
+// answer hangs up after a last line, else when the client does.
 func answer(conn net.Conn, name string) {
 	defer conn.Close()
 	lines := bufio.NewReader(conn)
@@ -71,10 +77,13 @@ func answer(conn net.Conn, name string) {
 		if err != nil {
 			return
 		}
+		if strings.Contains(line, slow) {
+			<-time.After(late)
+		}
 		if _, err := io.WriteString(conn, strings.TrimSuffix(line, "\n")+" "+name+"\n"); err != nil {
 			return
 		}
-		if strings.HasPrefix(line, "bye") {
+		if strings.Contains(line, bye) {
 			return
 		}
 	}
@@ -87,6 +96,14 @@ func echo(packets *net.UDPConn, name string) {
 		if err != nil {
 			return
 		}
-		_, _ = packets.WriteToUDPAddrPort([]byte(strings.TrimSuffix(string(buf[:n]), "\n")+" "+name+"\n"), from)
+		line := string(buf[:n])
+		reply := func() {
+			_, _ = packets.WriteToUDPAddrPort([]byte(strings.TrimSuffix(line, "\n")+" "+name+"\n"), from)
+		}
+		if strings.Contains(line, slow) {
+			time.AfterFunc(late, reply)
+		} else {
+			reply()
+		}
 	}
 }
