@@ -41,7 +41,7 @@ type countCt struct {
 	Action   uint16
 	Closed   uint16
 	Ifindex  uint32
-	Pad2     uint32
+	Reply    uint32
 	Seen     uint64
 }
 

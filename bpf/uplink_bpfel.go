@@ -49,7 +49,7 @@ type uplinkCt struct {
 	Action   uint16
 	Closed   uint16
 	Ifindex  uint32
-	Pad2     uint32
+	Reply    uint32
 	Seen     uint64
 }
 

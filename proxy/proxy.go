@@ -109,7 +109,7 @@ func New(cfg Config) (*Proxy, error) {
 	if p.metrics, err = newMetrics(cfg.Registry, p); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p.stale = &closer{datapath: cfg.Datapath, log: cfg.Log, closed: p.metrics.socketsClosed, now: p.staleNow, changed: make(chan struct{}, 1)}
+	p.stale = &closer{datapath: cfg.Datapath, log: cfg.Log, closed: p.metrics.socketsClosed, now: p.staleNow, flows: p.flowIsStale, changed: make(chan struct{}, 1)}
 	p.tracker = newTracker(p.metrics.kubeProxy, time.Now)
 	services := cfg.Informers.Core().V1().Services()
 	slices := cfg.Informers.Discovery().V1().EndpointSlices().Informer()

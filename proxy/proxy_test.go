@@ -55,6 +55,7 @@ func (m *machine) DetachUplink(int) error               { return nil }
 func (m *machine) Uplinks() ([]int, error)              { return nil, nil }
 
 func (m *machine) CloseStale(func(bpf.Use) bool) (map[bpf.Protocol]int, error) { return nil, nil }
+func (m *machine) ForgetStale(func(bpf.Use) bool) (int, error)                 { return 0, nil }
 
 // TestRunFollowsServices runs a Proxy on a fake API, on a machine where no
 // uplink takes a program: Services are served all the same.

@@ -5,6 +5,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -28,9 +29,11 @@ const (
 	rest = 20
 )
 
-// staleCloser is the part of *bpf.Datapath that closes sockets.
+// staleCloser is the part of *bpf.Datapath that closes sockets, and forgets the
+// flows of other hosts.
 type staleCloser interface {
 	CloseStale(func(bpf.Use) bool) (map[bpf.Protocol]int, error)
+	ForgetStale(func(bpf.Use) bool) (int, error)
 }
 
 // present are the addresses that may have a pod: all that are in an
@@ -80,6 +83,13 @@ func Stale(u bpf.Use, target Target, served bool, there func() map[netip.Addr]bo
 	return false
 }
 
+// staleFlow tells whether a client on another host gets another backend, as by
+// kube-proxy: when there is no such Service any more, or none of its endpoints
+// that serve is this one. target is where the frontend for other hosts leads.
+func staleFlow(u bpf.Use, target Target, served bool) bool {
+	return !served || !target.leadsTo(u.Backend) && !target.serves(u.Backend)
+}
+
 func (t Target) leadsTo(backend netip.AddrPort) bool {
 	_, found := slices.BinarySearchFunc(t.Backends, backend, func(b bpf.Backend, to netip.AddrPort) int {
 		return cmp.Or(b.Addr.Compare(to.Addr()), cmp.Compare(b.Port, to.Port()))
@@ -101,6 +111,8 @@ type closer struct {
 	closed   func(bpf.Protocol, int)
 	// now returns what judges by how things are now.
 	now func() func(bpf.Use) bool
+	// flows judges those of other hosts by how things are when it is called.
+	flows func(bpf.Use) bool
 	// changed holds at most one note that sockets are to be judged anew.
 	changed chan struct{}
 }
@@ -138,6 +150,10 @@ func (c *closer) run(ctx context.Context) error {
 }
 
 func (c *closer) close() error {
+	forgotten, forgetErr := c.datapath.ForgetStale(c.flows)
+	if forgotten > 0 {
+		c.log.Info("forgot flows whose backend is gone", "flows", forgotten)
+	}
 	closed, err := c.datapath.CloseStale(c.now())
 	for protocol, n := range closed {
 		if n > 0 {
@@ -145,7 +161,7 @@ func (c *closer) close() error {
 			c.log.Info("closed sockets whose backend is gone", "protocol", protocol.String(), "sockets", n)
 		}
 	}
-	return err
+	return errors.Join(err, forgetErr)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -175,4 +191,10 @@ func (p *Proxy) staleNow() func(bpf.Use) bool {
 		target, served := p.target(bpf.Frontend{Addr: u.Service.Addr(), Port: u.Service.Port(), Protocol: u.Protocol})
 		return Stale(u, target, served, there)
 	}
+}
+
+// flowIsStale judges a flow of another host.
+func (p *Proxy) flowIsStale(u bpf.Use) bool {
+	target, served := p.target(bpf.Frontend{Addr: u.Service.Addr(), Port: u.Service.Port(), Protocol: u.Protocol, Scope: bpf.ScopeExternal})
+	return staleFlow(u, target, served)
 }

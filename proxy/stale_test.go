@@ -108,3 +108,32 @@ func TestStale(t *testing.T) {
 		})
 	}
 }
+
+// TestStaleFlow asks about datagrams of another host that came to 10.244.0.7:8080
+// by an external address.
+func TestStaleFlow(t *testing.T) {
+	outside := service(func(s *corev1.Service) { both(s); s.Spec.ExternalIPs = []string{"203.0.113.5"} })
+	other := up("10.244.0.8", "n1")
+	for name, tt := range map[string]struct {
+		services []*corev1.Service
+		slices   []*discoveryv1.EndpointSlice
+		want     bool
+	}{
+		"ready":           {[]*corev1.Service{outside}, slicesFor(up("10.244.0.7", "n1"), other), false},
+		"gone":            {[]*corev1.Service{outside}, slicesFor(other), true},
+		"terminating":     {[]*corev1.Service{outside}, slicesFor(ep{"10.244.0.7", "n1", false, true, true}, other), false},
+		"not serving":     {[]*corev1.Service{outside}, slicesFor(ep{"10.244.0.7", "n1", false, false, true}, other), true},
+		"Service deleted": {nil, slicesFor(up("10.244.0.7", "n1")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tables, _ := Compile(Objects{Services: tt.services, Slices: tt.slices}, node)
+			use := bpf.Use{
+				Service: netip.MustParseAddrPort("203.0.113.5:80"), Backend: netip.MustParseAddrPort("10.244.0.7:8080"), Protocol: bpf.ProtocolUDP,
+			}
+			target, served := tables[bpf.Frontend{Addr: use.Service.Addr(), Port: 80, Protocol: bpf.ProtocolUDP, Scope: bpf.ScopeExternal}]
+			if got := staleFlow(use, target, served); got != tt.want {
+				t.Errorf("stale is %v, expected %v", got, tt.want)
+			}
+		})
+	}
+}

@@ -104,6 +104,7 @@ static __always_inline int ct_create(const struct tuple *tuple, const struct bac
 		.addr = tuple->dst,
 		.port = tuple->dport,
 		.action = CT_SNAT,
+		.reply = true,
 		.ifindex = ifindex,
 		.seen = bpf_ktime_get_coarse_ns(),
 	};

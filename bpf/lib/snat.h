@@ -32,6 +32,7 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 		.from = tuple->dst,
 		.from_port = tuple->dport,
 		.action = CT_BOTH,
+		.reply = true,
 		.seen = bpf_ktime_get_coarse_ns(),
 	};
 

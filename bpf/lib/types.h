@@ -145,7 +145,7 @@ struct ct {
 	__u16 action;
 	__u16 closed; /* a TCP connection that one end has closed */
 	__u32 ifindex; /* CT_SNAT: the uplink that the client is behind */
-	__u32 pad2;
+	__u32 reply; /* packets come from the backend */
 	__u64 seen; /* when it was last used, ns since boot; set once a second */
 };
 _Static_assert(sizeof(struct ct) == 56, "ct");

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netns"
+
+	"slipway.dev/slipway/bpf"
+)
+
+// flow is a UDP socket of another host that keeps its port.
+type flow struct{ net.Conn }
+
+func openFlow(t *testing.T, ns netns.NsHandle, to netip.AddrPort) flow {
+	t.Helper()
+	var f flow
+	within(t, ns, func() (err error) {
+		f.Conn, err = net.Dial("udp", to.String())
+		return err
+	})
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func (f flow) wants(t *testing.T, want string) {
+	t.Helper()
+	if err := f.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("who")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 64)
+	n, err := f.Read(buf)
+	if got := string(buf[:n]); got != want || err != nil {
+		t.Errorf("got %q, expected %q (%v)", got, want, err)
+	}
+}
+
+// TestRootForgetStale has flows of another host whose backend goes. They get
+// another one, those of another Service stay.
+func TestRootForgetStale(t *testing.T) {
+	l := newLab(t)
+	peer, _ := l.addPeer(t)
+	first := uint32(3000)
+	for family, a := range labAddrs {
+		host := serveIn(t, l.node, a.node, "host network")
+		for name, at := range map[string]struct {
+			ns    netns.NsHandle
+			host  string
+			flags bpf.BackendFlags
+		}{"pod": {l.pod, a.pod, bpf.BackendLocalPod}, "another node's": {peer, peerAddrs[family].pod, 0}} {
+			t.Run(fmt.Sprint(family, " ", name), func(t *testing.T) {
+				first += 8
+				server := serveIn(t, at.ns, at.host, name)
+				gone := bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: at.flags}
+				frontend := bpf.Frontend{Addr: netip.MustParseAddr(a.node), Port: uint16(30000 + first), Protocol: bpf.ProtocolUDP, Scope: bpf.ScopeExternal}
+				other := frontend
+				other.Port++
+				publish(t, l.datapath, frontend, first, gone)
+				publish(t, l.datapath, other, first+2, gone)
+				ours := openFlow(t, l.outside, netip.AddrPortFrom(frontend.Addr, frontend.Port))
+				others := openFlow(t, l.outside, netip.AddrPortFrom(other.Addr, other.Port))
+				ours.wants(t, name)
+				others.wants(t, name)
+				next := bpf.Backend{Addr: host.Addr(), Port: host.Port(), Flags: bpf.BackendLocalHost}
+				publish(t, l.datapath, frontend, first, next)
+				publish(t, l.datapath, other, first+2, next)
+				use := bpf.Use{Service: netip.AddrPortFrom(frontend.Addr, frontend.Port), Backend: server, Protocol: bpf.ProtocolUDP}
+				for want := 1; want >= 0; want-- {
+					if n, err := l.datapath.ForgetStale(func(u bpf.Use) bool { return u == use }); n != want || err != nil {
+						t.Errorf("%d flows forgotten, expected %d (%v)", n, want, err)
+					}
+				}
+				ours.wants(t, "host network")
+				others.wants(t, name)
+			})
+		}
+	}
+}
