@@ -11,8 +11,9 @@ import (
 
 // ForgetStale forgets the datagram flows of other hosts that came to a backend by
 // a Service, where stale says that the Service no longer means this backend. The
-// next datagram of a client goes to another one. It returns how many were
-// forgotten, also beside an error.
+// next datagram of a client goes to another one. Answers that are under way still
+// come from the Service, until something else needs their entries. It returns how
+// many flows were forgotten, also beside an error.
 func (d *Datapath) ForgetStale(stale func(Use) bool) (int, error) {
 	known := map[Use]bool{}
 	forgotten := 0
@@ -33,20 +34,28 @@ func (d *Datapath) ForgetStale(stale func(Use) bool) (int, error) {
 			continue
 		}
 		if err := d.forget(e.key, repliesTo(e.key, e.value)); err != nil {
-			return forgotten, err
+			return forgotten, fmt.Errorf("forget flow: %w", err)
 		}
 		forgotten++
 	}
 	return forgotten, nil
 }
 
-func (d *Datapath) forget(tuples ...uplinkTuple) error {
-	for _, tuple := range tuples {
-		if err := d.maps.Conntrack.Delete(tuple); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("forget flow: %w", err)
-		}
+// forget takes out the entry of requests; that of replies others may have.
+func (d *Datapath) forget(requests, replies uplinkTuple) error {
+	if err := d.maps.Conntrack.Delete(requests); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
 	}
-	return nil
+	var reply uplinkCt
+	err := d.maps.Conntrack.Lookup(replies, &reply)
+	if err == nil {
+		reply.Closed = 1
+		err = d.maps.Conntrack.Update(replies, reply, ebpf.UpdateExist)
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	return err
 }
 
 // flowOf is what the requests of a flow are by.

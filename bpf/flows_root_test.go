@@ -30,16 +30,63 @@ func openFlow(t *testing.T, ns netns.NsHandle, to netip.AddrPort) flow {
 
 func (f flow) wants(t *testing.T, want string) {
 	t.Helper()
-	if err := f.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if _, err := f.Write([]byte("who")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write([]byte("who")); err != nil {
+	f.hears(t, want)
+}
+
+func (f flow) hears(t *testing.T, want string) {
+	t.Helper()
+	if err := f.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 64)
 	n, err := f.Read(buf)
 	if got := string(buf[:n]); got != want || err != nil {
 		t.Errorf("got %q, expected %q (%v)", got, want, err)
+	}
+}
+
+// A late answer still comes from the Service, after its flow was forgotten.
+func TestRootForgetStaleAnswers(t *testing.T) {
+	l := newLab(t)
+	peer := l.addPeer(t)
+	first := uint32(4000)
+	for family, a := range labAddrs {
+		for name, at := range map[string]struct {
+			ns    netns.NsHandle
+			host  string
+			flags bpf.BackendFlags
+		}{"pod": {l.pod, a.pod, bpf.BackendLocalPod}, "another node's": {peer, peerAddrs[family].pod, 0}} {
+			t.Run(fmt.Sprint(family, " ", name), func(t *testing.T) {
+				first += 8
+				var server net.PacketConn
+				within(t, at.ns, func() (err error) {
+					server, err = net.ListenPacket("udp", net.JoinHostPort(at.host, "0"))
+					return err
+				})
+				defer server.Close()
+				backend := netip.MustParseAddrPort(server.LocalAddr().String())
+				frontend := bpf.Frontend{Addr: netip.MustParseAddr(a.node), Port: uint16(30000 + first), Protocol: bpf.ProtocolUDP, Scope: bpf.ScopeExternal}
+				publish(t, l.datapath, frontend, first, bpf.Backend{Addr: backend.Addr(), Port: backend.Port(), Flags: at.flags})
+				client := openFlow(t, l.outside, netip.AddrPortFrom(frontend.Addr, frontend.Port))
+				if _, err := client.Write([]byte("who")); err != nil {
+					t.Fatal(err)
+				}
+				_, from, err := server.ReadFrom(make([]byte, 64))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n, err := l.datapath.ForgetStale(func(u bpf.Use) bool { return u.Backend == backend }); n != 1 || err != nil {
+					t.Errorf("%d flows forgotten (%v)", n, err)
+				}
+				if _, err := server.WriteTo([]byte("late"), from); err != nil {
+					t.Fatal(err)
+				}
+				client.hears(t, "late")
+			})
+		}
 	}
 }
 

@@ -143,7 +143,7 @@ struct ct {
 	__be16 port;
 	__be16 from_port;
 	__u16 action;
-	__u16 closed; /* a TCP connection that one end has closed */
+	__u16 closed; /* another connection may have the tuple */
 	__u32 ifindex; /* CT_SNAT: the uplink that the client is behind */
 	__u32 reply; /* packets come from the backend */
 	__u64 seen; /* when it was last used, ns since boot; set once a second */

@@ -3,6 +3,7 @@
 package churn
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -301,4 +302,14 @@ func (m *model) judge(f frontend, r result) (verdict, expectation) {
 		return closed, e
 	}
 	return failed, e
+}
+
+// String names who may answer.
+func (e expectation) String() string {
+	names := []string{}
+	for backend := range e.allowed {
+		names = append(names, backend.String())
+	}
+	slices.Sort(names)
+	return fmt.Sprintf("one of %v (must %v, changed %v)", names, e.must, e.changed)
 }
