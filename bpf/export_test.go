@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -49,4 +50,18 @@ func (d *Datapath) Track(src, dst netip.AddrPort, protocol Protocol) error {
 		Src: toAddr(src.Addr()), Dst: toAddr(dst.Addr()), Sport: toPort(src.Port()), Dport: toPort(dst.Port()), Proto: uint8(protocol),
 	}
 	return d.maps.Conntrack.Put(tuple, uplinkCt{Addr: tuple.Dst, Port: tuple.Dport, From: tuple.Src, FromPort: tuple.Sport, Action: uint16(RewriteBoth)})
+}
+
+// Age makes connections of other hosts that were used just now as old as that.
+func (d *Datapath) Age(by time.Duration) error {
+	for e, err := range entries[uplinkTuple, uplinkCt](d.maps.Conntrack) {
+		if err != nil {
+			return err
+		}
+		e.value.Seen -= uint64(by)
+		if err := d.maps.Conntrack.Put(e.key, e.value); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -19,9 +19,14 @@ type flow struct{ net.Conn }
 
 func openFlow(t *testing.T, ns netns.NsHandle, to netip.AddrPort) flow {
 	t.Helper()
+	return openFlowFrom(t, ns, 0, to)
+}
+
+func openFlowFrom(t *testing.T, ns netns.NsHandle, port int, to netip.AddrPort) flow {
+	t.Helper()
 	var f flow
 	within(t, ns, func() (err error) {
-		f.Conn, err = net.Dial("udp", to.String())
+		f.Conn, err = net.DialUDP("udp", &net.UDPAddr{Port: port}, net.UDPAddrFromAddrPort(to))
 		return err
 	})
 	t.Cleanup(func() { f.Close() })
@@ -51,7 +56,7 @@ func (f flow) hears(t *testing.T, want string) {
 // A late answer still comes from the Service, after its flow was forgotten.
 func TestRootForgetStaleAnswers(t *testing.T) {
 	l := newLab(t)
-	peer := l.addPeer(t)
+	peer, _ := l.addPeer(t)
 	first := uint32(4000)
 	for family, a := range labAddrs {
 		for name, at := range map[string]struct {
@@ -129,5 +134,46 @@ func TestRootForgetStale(t *testing.T) {
 				others.wants(t, name)
 			})
 		}
+	}
+}
+
+// TestRootFlowsAge has a client use its port again for datagrams: after a while
+// to another Service, whose only backend is the same, and after a long pause when
+// the backend is another one.
+func TestRootFlowsAge(t *testing.T) {
+	l := newLab(t)
+	for family, a := range labAddrs {
+		t.Run(family, func(t *testing.T) {
+			server, host := serveIn(t, l.pod, a.pod, "pod"), serveIn(t, l.node, a.node, "host network")
+			pod := bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: bpf.BackendLocalPod}
+			one := bpf.Frontend{Addr: netip.MustParseAddr(a.node), Port: 30001, Protocol: bpf.ProtocolUDP, Scope: bpf.ScopeExternal}
+			two := one
+			two.Port++
+			publish(t, l.datapath, one, 0, pod)
+			publish(t, l.datapath, two, 4, pod)
+			ask := func(f bpf.Frontend, want string) {
+				t.Helper()
+				flow := openFlowFrom(t, l.outside, 50100, netip.AddrPortFrom(f.Addr, f.Port))
+				defer flow.Close()
+				flow.wants(t, want)
+			}
+			for range 2 {
+				ask(one, "pod")
+				age(t, l.datapath, 11*time.Second)
+				ask(two, "pod")
+				age(t, l.datapath, 11*time.Second)
+			}
+			publish(t, l.datapath, two, 4, bpf.Backend{Addr: host.Addr(), Port: host.Port(), Flags: bpf.BackendLocalHost})
+			ask(two, "pod")
+			age(t, l.datapath, 121*time.Second)
+			ask(two, "host network")
+		})
+	}
+}
+
+func age(t *testing.T, d *bpf.Datapath, by time.Duration) {
+	t.Helper()
+	if err := d.Age(by); err != nil {
+		t.Fatal(err)
 	}
 }

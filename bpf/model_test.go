@@ -163,8 +163,12 @@ func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen 
 	if b.Flags == 0 {
 		return m.openRemote(in, out)
 	}
+	back := modelTuple{out.dst, in.src, in.proto}
+	if other, there := m.conntrack[back]; there && other.src != in.dst {
+		delete(m.conntrack, modelTuple{in.src, other.src, in.proto})
+	}
 	m.conntrack[in.tuple()] = modelEntry{action: "dnat", dst: out.dst}
-	m.conntrack[modelTuple{out.dst, in.src, in.proto}] = modelEntry{action: "snat", src: in.dst}
+	m.conntrack[back] = modelEntry{action: "snat", src: in.dst}
 	return m.toPod(in.to(out.dst), "new, to a pod")
 }
 

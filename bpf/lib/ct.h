@@ -12,12 +12,20 @@
  */
 #define CT_STALE (120 * SECOND)
 
-/* Tells whether an entry was not used for long. It may have been used since now
- * was read.
+/* The same for datagrams, most of which are answered at once. The connection that
+ * gives way begins anew with its next one.
  */
+#define CT_STALE_DATAGRAM (10 * SECOND)
+
+/* For how long an entry was not used. It may have been used since now was read. */
+static __always_inline __s64 ct_idle(const struct ct *ct, __u64 now)
+{
+	return now - ct->seen;
+}
+
 static __always_inline bool ct_stale(const struct ct *ct, __u64 now)
 {
-	return (__s64)(now - ct->seen) >= (__s64)CT_STALE;
+	return ct_idle(ct, now) >= (__s64)CT_STALE;
 }
 
 /* Finds what to do with a packet of this tuple. Datagrams after a long pause are
@@ -32,7 +40,7 @@ static __always_inline struct ct *ct_find(const struct tuple *tuple)
 
 	if (found && tuple->proto == IPPROTO_UDP && ct_stale(found, now))
 		return NULL;
-	if (found && now - found->seen > SECOND)
+	if (found && ct_idle(found, now) > (__s64)SECOND)
 		found->seen = now;
 	return found;
 }
@@ -87,6 +95,20 @@ static __always_inline struct ct *ct_track(const struct packet *p)
 	return found;
 }
 
+/* Tells whether another connection may have a way back, and takes out the requests
+ * that belong to it: their next one opens a connection anew.
+ */
+static __always_inline bool ct_replace(const struct tuple *back, const struct ct *other, __u64 now)
+{
+	__s64 idle = back->proto == IPPROTO_UDP ? CT_STALE_DATAGRAM : CT_STALE;
+	struct tuple requests = ct_back(back, other);
+
+	if (!other->closed && ct_idle(other, now) < idle)
+		return false;
+	bpf_map_delete_elem(&conntrack, &requests);
+	return true;
+}
+
 /* Enters both ways of a connection to a service: requests go to the backend,
  * replies come from the service address. Returns 0, or a negative number when
  * the way back belongs to another connection.
@@ -117,8 +139,8 @@ static __always_inline int ct_create(const struct tuple *tuple, const struct bac
 	};
 	const struct ct *other = bpf_map_lookup_elem(&conntrack, &back);
 
-	if (other && !other->closed && !ct_stale(other, reply.seen) &&
-	    (other->port != tuple->dport || !addr_equal(&other->addr, &tuple->dst)))
+	if (other && (other->port != tuple->dport || !addr_equal(&other->addr, &tuple->dst)) &&
+	    !ct_replace(&back, other, reply.seen))
 		return -DROP_CT_FULL;
 	if (bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))
 		return -DROP_CT_FULL;

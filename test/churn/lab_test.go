@@ -40,7 +40,7 @@ type lab struct {
 }
 
 // clientPorts are those that the other host connects from.
-const clientPorts = "40000 40511"
+const clientPorts = "40000 42047"
 
 // localPods and remotePods are how many of them there are.
 const localPods, remotePods = 4, 2
