@@ -38,7 +38,7 @@ type external struct {
 }
 
 func (c *compiler) external(s *corev1.Service) external {
-	out := external{addrs: c.addresses("spec.externalIPs", s.Spec.ExternalIPs)}
+	out := external{addrs: c.ofService(s, "spec.externalIPs", s.Spec.ExternalIPs)}
 	// An entry that is not for us keeps its place, so that a field is named
 	// as it is in the object.
 	vips := make([]string, len(s.Status.LoadBalancer.Ingress))
@@ -47,7 +47,7 @@ func (c *compiler) external(s *corev1.Service) external {
 			vips[i] = in.IP
 		}
 	}
-	balanced := c.addresses("status.loadBalancer.ingress", vips)
+	balanced := c.ofService(s, "status.loadBalancer.ingress", vips)
 	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
 		out.sources, out.restricted = c.sourceRanges(s), map[netip.Addr]bool{}
 		for _, addr := range balanced {
@@ -78,6 +78,18 @@ func (c *compiler) sourceRanges(s *corev1.Service) []netip.Prefix {
 
 func comparePrefixes(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// ofService parses the addresses of a field, of the families that the Service has.
+func (c *compiler) ofService(s *corev1.Service, field string, texts []string) []netip.Addr {
+	texts = slices.Clone(texts)
+	for i, text := range texts {
+		if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" && !hasFamily(s, addr.Unmap()) {
+			c.problem("%s[%d] %q: the Service has no %s address", field, i, text, familyOf(addr.Unmap().Is4()))
+			texts[i] = ""
+		}
+	}
+	return c.addresses(field, texts)
 }
 
 // addresses parses those of a field; empty ones are left out.

@@ -144,6 +144,7 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 		return c.claims
 	}
 	addrs, external := c.addresses("spec.clusterIPs", clusterIPs(s)), c.external(s)
+	slices = c.ofFamilies(s, slices)
 	for i, port := range s.Spec.Ports {
 		protocol, ok := protocolOf(port.Protocol)
 		if !ok {

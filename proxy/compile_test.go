@@ -265,7 +265,13 @@ func TestCompileTellsProblems(t *testing.T) {
 		"bad load balancer": {service(func(s *corev1.Service) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "x"}, {IP: "fd00::1%eth0"}}
 		}), nil, `status.loadBalancer.ingress[1] "fd00::1%eth0": expected an IP address`},
-		"v4-mapped": {service(nil), slice(discoveryv1.AddressTypeIPv6, up("::ffff:10.0.0.1", "n1")), `"::ffff:10.0.0.1": expected an address of type IPv6`},
+		"v4-mapped": {service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"fd00:96::5"} }), slice(discoveryv1.AddressTypeIPv6, up("::ffff:10.0.0.1", "n1")), `"::ffff:10.0.0.1": expected an address of type IPv6`},
+		"slice of another family": {service(nil), slice(discoveryv1.AddressTypeIPv6, up("fd00::1", "n1")),
+			"EndpointSlice a/web-1: addressType IPv6: the Service has no IPv6 address"},
+		"slice of names": {service(nil), slice(discoveryv1.AddressTypeFQDN, up("x.example", "n1")),
+			"EndpointSlice a/web-1: addressType FQDN: expected IPv4 or IPv6"},
+		"external address of another family": {service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"fd00::1"} }), nil,
+			`spec.externalIPs[0] "fd00::1": the Service has no IPv6 address`},
 		"no address": {service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"x"} }), nil,
 			`spec.externalIPs[0] "x": expected an IP address`},
 		"wrong family": {service(nil), slice(discoveryv1.AddressTypeIPv4, up("fd00::1", "n1")),

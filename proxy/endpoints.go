@@ -99,6 +99,40 @@ func (e endpoints) hinted(here string, hints func(endpoint) []string) endpoints 
 	return out
 }
 
+// ofFamilies keeps the slices of the families that a Service has.
+func (c *compiler) ofFamilies(s *corev1.Service, all []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
+	out := make([]*discoveryv1.EndpointSlice, 0, len(all))
+	for _, slice := range all {
+		any, known := anyOf(slice.AddressType)
+		switch {
+		case !known:
+			c.sliceProblem(slice, "addressType %s: expected IPv4 or IPv6", slice.AddressType)
+		case !hasFamily(s, any):
+			c.sliceProblem(slice, "addressType %s: the Service has no %s address", slice.AddressType, slice.AddressType)
+		default:
+			out = append(out, slice)
+		}
+	}
+	return out
+}
+
+// anyOf is an address of a family.
+func anyOf(family discoveryv1.AddressType) (netip.Addr, bool) {
+	switch family {
+	case discoveryv1.AddressTypeIPv4:
+		return netip.IPv4Unspecified(), true
+	case discoveryv1.AddressTypeIPv6:
+		return netip.IPv6Unspecified(), true
+	}
+	return netip.Addr{}, false
+}
+
+func (c *compiler) sliceProblem(slice *discoveryv1.EndpointSlice, format string, args ...any) {
+	c.claims.problems = append(c.claims.problems, Problem{
+		"EndpointSlice " + slice.Namespace + "/" + slice.Name, fmt.Sprintf(format, args...),
+	})
+}
+
 // endpoints collects those of a Service port from all its slices, of both
 // families.
 func (c *compiler) endpoints(slices []*discoveryv1.EndpointSlice, port corev1.ServicePort) endpoints {
@@ -111,9 +145,7 @@ func (c *compiler) endpoints(slices []*discoveryv1.EndpointSlice, port corev1.Se
 		for i, e := range slice.Endpoints {
 			one, err := parseEndpoint(slice.AddressType, e)
 			if err != nil {
-				c.claims.problems = append(c.claims.problems, Problem{
-					"EndpointSlice " + slice.Namespace + "/" + slice.Name, fmt.Sprintf("endpoints[%d].addresses[0] %v", i, err),
-				})
+				c.sliceProblem(slice, "endpoints[%d].addresses[0] %v", i, err)
 				continue
 			}
 			one.port = number
@@ -138,10 +170,7 @@ func (c *compiler) targetPort(slice *discoveryv1.EndpointSlice, port corev1.Serv
 			continue
 		}
 		if *p.Port < 1 || *p.Port > 65535 {
-			c.claims.problems = append(c.claims.problems, Problem{
-				"EndpointSlice " + slice.Namespace + "/" + slice.Name,
-				fmt.Sprintf("ports[%d].port %d: expected 1 to 65535", i, *p.Port),
-			})
+			c.sliceProblem(slice, "ports[%d].port %d: expected 1 to 65535", i, *p.Port)
 			return 0, false
 		}
 		return uint16(*p.Port), true

@@ -27,6 +27,7 @@ import (
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 
 	"slipway.dev/slipway/proxy/health"
 )
@@ -53,6 +54,8 @@ type Config struct {
 	// HealthAddress is where /healthz and /livez are served; not at all when
 	// it is empty.
 	HealthAddress string
+	// Recorder makes Events about objects that cannot be served; may be nil.
+	Recorder record.EventRecorder
 	// Registry gets the metrics; may be nil.
 	Registry prometheus.Registerer
 	Log      *slog.Logger
@@ -72,6 +75,7 @@ type Proxy struct {
 	ports    NodePortAddresses
 	metrics  *metrics
 	stale    *closer
+	reporter *reporter
 	health   *health.Server
 	services corelisters.ServiceLister
 	slices   cache.Indexer
@@ -110,6 +114,7 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	p.stale = &closer{datapath: cfg.Datapath, log: cfg.Log, closed: p.metrics.socketsClosed, now: p.staleNow, flows: p.flowIsStale, changed: make(chan struct{}, 1)}
+	p.reporter = &reporter{recorder: cfg.Recorder, about: p.about, stays: stays, changed: make(chan struct{}, 1)}
 	p.tracker = newTracker(p.metrics.kubeProxy, time.Now)
 	services := cfg.Informers.Core().V1().Services()
 	slices := cfg.Informers.Discovery().V1().EndpointSlices().Informer()
@@ -177,6 +182,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.follow(ctx, s, moved) })
 	group.Go(func() error { return p.stale.run(ctx) })
+	if p.cfg.Recorder != nil {
+		group.Go(func() error { return p.reporter.run(ctx) })
+	}
 	if p.cfg.HealthAddress != "" {
 		group.Go(func() error { return p.health.Run(ctx, p.cfg.HealthAddress) })
 	}

@@ -184,7 +184,7 @@ func (f Facts) equal(other Facts) bool {
 		slices.Equal(f.Primary, other.Primary)
 }
 
-// tell logs each problem once, for as long as it stays.
+// tell logs each problem once, for as long as it stays, and has Events made.
 func (p *Proxy) tell(problems []Problem) {
 	now := make(map[Problem]bool, len(problems))
 	for _, problem := range problems {
@@ -193,6 +193,7 @@ func (p *Proxy) tell(problems []Problem) {
 		}
 	}
 	p.told = now
+	p.reporter.set(problems)
 }
 
 // answerHealth tells the health server what objects say.

@@ -146,7 +146,8 @@ func (a *Agent) makeParts() error {
 	var err error
 	a.proxy, err = proxy.New(proxy.Config{
 		NodeName: a.cfg.NodeName, Informers: a.informers, Pods: a.ownPods.Core().V1().Pods(), Datapath: a.datapath,
-		NodePortAddresses: a.cfg.NodePortAddresses, HealthAddress: a.cfg.ProxyHealth, Registry: a.cfg.Registry, Log: a.cfg.Log.With("component", "proxy"),
+		NodePortAddresses: a.cfg.NodePortAddresses, HealthAddress: a.cfg.ProxyHealth, Registry: a.cfg.Registry,
+		Recorder: a.recorder("slipway-proxy"), Log: a.cfg.Log.With("component", "proxy"),
 	})
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)
