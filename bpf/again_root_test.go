@@ -3,6 +3,7 @@
 package bpf_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,13 +11,29 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"slipway.dev/slipway/bpf"
 )
 
-// askAgain connects from a port of its own choice, and resets the connection
-// when it has its answer, so that the port is free again.
-func askAgain(t *testing.T, ns netns.NsHandle, port int, to netip.AddrPort) string {
+// reset and vanish are how a client ends a connection so that its port is free
+// again: vanish tells nobody.
+func reset(conn *net.TCPConn) error { return conn.SetLinger(0) }
+
+func vanish(conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_TCP, unix.TCP_REPAIR, 1)
+	})
+	return errors.Join(controlErr, err)
+}
+
+// askAgain connects from a port of its own choice, and ends the connection when it
+// has its answer.
+func askAgain(t *testing.T, ns netns.NsHandle, port int, to netip.AddrPort, end func(*net.TCPConn) error) string {
 	t.Helper()
 	var out string
 	within(t, ns, func() error {
@@ -26,16 +43,13 @@ func askAgain(t *testing.T, ns netns.NsHandle, port int, to netip.AddrPort) stri
 			return err
 		}
 		defer conn.Close()
-		if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
-			return err
-		}
 		if _, err := conn.Write([]byte("who")); err != nil {
 			return err
 		}
 		buf := make([]byte, 64)
 		n, err := conn.Read(buf)
 		out = string(buf[:n])
-		return err
+		return errors.Join(err, end(conn.(*net.TCPConn)))
 	})
 	return out
 }
@@ -68,20 +82,42 @@ func TestRootPortAgain(t *testing.T) {
 					other := netip.AddrPortFrom(service.Addr(), service.Port()+1)
 					frontend := bpf.Frontend{Addr: service.Addr(), Port: service.Port(), Protocol: bpf.ProtocolTCP, Scope: bpf.ScopeExternal}
 					publish(t, l.datapath, frontend, first, from)
-					if got := askAgain(t, l.outside, port, service); got != before {
+					if got := askAgain(t, l.outside, port, service, reset); got != before {
 						t.Fatalf("first: got %q, expected %q", got, before)
 					}
 					publish(t, l.datapath, frontend, first, to)
-					if got := askAgain(t, l.outside, port, service); got != after {
+					if got := askAgain(t, l.outside, port, service, reset); got != after {
 						t.Errorf("after the change: got %q, expected %q", got, after)
 					}
 					frontend.Port = other.Port()
 					publish(t, l.datapath, frontend, first+2, to)
-					if got := askAgain(t, l.outside, port, other); got != after {
+					if got := askAgain(t, l.outside, port, other, reset); got != after {
 						t.Errorf("another Service: got %q, expected %q", got, after)
 					}
 				})
 			}
 		}
+	}
+}
+
+// TestRootPortAgainAfterPause has a client that is gone without a word. Who has its
+// port after a long pause gets a backend that the Service has then.
+func TestRootPortAgainAfterPause(t *testing.T) {
+	l := newLab(t)
+	for family, a := range labAddrs {
+		t.Run(family, func(t *testing.T) {
+			pod, host := serveIn(t, l.pod, a.pod, "pod"), serveIn(t, l.node, a.node, "host network")
+			frontend := bpf.Frontend{Addr: netip.MustParseAddr(a.node), Port: 30001, Protocol: bpf.ProtocolTCP, Scope: bpf.ScopeExternal}
+			service := netip.AddrPortFrom(frontend.Addr, frontend.Port)
+			publish(t, l.datapath, frontend, 0, bpf.Backend{Addr: pod.Addr(), Port: pod.Port(), Flags: bpf.BackendLocalPod})
+			if got := askAgain(t, l.outside, 50100, service, vanish); got != "pod" {
+				t.Fatalf("first: got %q", got)
+			}
+			publish(t, l.datapath, frontend, 0, bpf.Backend{Addr: host.Addr(), Port: host.Port(), Flags: bpf.BackendLocalHost})
+			age(t, l.datapath, 121*time.Second)
+			if got := askAgain(t, l.outside, 50100, service, reset); got != "host network" {
+				t.Errorf("after a pause: got %q", got)
+			}
+		})
 	}
 }

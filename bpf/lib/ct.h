@@ -71,21 +71,29 @@ static __always_inline struct tuple ct_back(const struct tuple *tuple, const str
 	return back;
 }
 
+/* Tells whether the connection of a tuple is over, so that the first packet of
+ * another one may have it. If it is not, that packet is one that was sent again.
+ */
+static __always_inline bool ct_is_over(const struct tuple *tuple)
+{
+	const struct ct *found = bpf_map_lookup_elem(&conntrack, tuple);
+
+	return found && (found->closed || bpf_ktime_get_ns() - found->seen > CT_STALE);
+}
+
 /* As ct_find, and notes the end of TCP connections: a client that uses its port
- * again begins another one, which gets a backend of its own. Before that a second
- * SYN is the same one, sent again. That one end may still send matters to nobody
- * who sends no SYN.
+ * again begins another one, which gets a backend of its own. One end may still
+ * send after the other has closed, but begins nothing with a SYN.
  */
 static __always_inline struct ct *ct_track(const struct packet *p)
 {
-	struct ct *found = ct_find(&p->tuple), *other;
+	struct ct *found, *other;
 	struct tuple back;
 
-	if (!found || p->tuple.proto != IPPROTO_TCP)
-		return found;
-	if (found->closed && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && ct_is_over(&p->tuple))
 		return NULL;
-	if (!(p->tcp_flags & (TCP_FIN | TCP_RST)))
+	found = ct_find(&p->tuple);
+	if (!found || !(p->tcp_flags & (TCP_FIN | TCP_RST)))
 		return found;
 	back = ct_back(&p->tuple, found);
 	other = bpf_map_lookup_elem(&conntrack, &back);

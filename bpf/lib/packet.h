@@ -30,7 +30,7 @@ struct packet {
 	__u32 end; /* after it there may be padding */
 	bool v6;
 	bool ports;
-	__u8 tcp_flags;
+	__u8 tcp_flags; /* none of other protocols */
 	bool fragment; /* one of several */
 };
 

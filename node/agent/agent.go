@@ -186,4 +186,7 @@ func (a *Agent) makeParts() error {
 }
 
 // Close gives up this process' handles on the data path, which goes on.
-func (a *Agent) Close() error { return a.datapath.Close() }
+func (a *Agent) Close() error {
+	a.events.Shutdown()
+	return a.datapath.Close()
+}

@@ -26,8 +26,9 @@ const (
 	// changeEvery and troubleEvery are how often something changes, and how
 	// long the agent is left alone.
 	changeEvery, troubleEvery = 10 * time.Millisecond, time.Second
-	// away is how long the API, or the agent, is away.
-	away = 1500 * time.Millisecond
+	// away is how long the API, or the agent, is away at least; awayPart the
+	// part of the whole time that it is when that is longer.
+	away, awayPart = 1500 * time.Millisecond, 20
 	// workers is how many connections each client has at once.
 	workers = 8
 	// catchUp is how long the agent may take to see the API again: client-go
@@ -40,6 +41,7 @@ type trouble struct {
 	lab   *lab
 	world *world
 	agent *agent
+	away  time.Duration
 	// told is how often the mark has changed.
 	told int
 	// count is how often each was made.
@@ -64,7 +66,7 @@ func TestRootChurn(t *testing.T) {
 	}
 	w := &world{api: server, model: newModel(), targets: l.targets}
 	w.maker = &maker{Rand: rand.New(rand.NewPCG(seed, 0)), targets: l.targets, nodePort: map[int32]bool{}}
-	tr := &trouble{lab: l, world: w, agent: newAgent(t, l, kubeconfig), count: map[string]int{}}
+	tr := &trouble{lab: l, world: w, agent: newAgent(t, l, kubeconfig), away: max(away, duration/awayPart), count: map[string]int{}}
 	if err := w.begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +149,8 @@ func (tr *trouble) make(ctx context.Context, t *testing.T) {
 		{"killed", func() { tr.restart(t, syscall.SIGKILL, 0, 0) }},
 		{"upgraded", func() { tr.restart(t, syscall.SIGTERM, tr.count["upgraded"]+1, 0) }},
 		{"without API", func() { tr.withoutAPI(t) }},
-		{"killed for long", func() { tr.restart(t, syscall.SIGKILL, 0, away) }},
+		{"killed for long", func() { tr.restart(t, syscall.SIGKILL, 0, tr.away) }},
+		{"killed and started without API", func() { tr.startWithoutAPI(t) }},
 	}
 	for i := 0; ; i++ {
 		if !wait(ctx, troubleEvery) {
@@ -169,7 +172,17 @@ func (tr *trouble) restart(t *testing.T, signal syscall.Signal, copy int, pause 
 
 func (tr *trouble) withoutAPI(t *testing.T) {
 	tr.world.api.Stop()
-	wait(t.Context(), away)
+	wait(t.Context(), tr.away)
+	roottest.In(t, tr.lab.node, func() error { return tr.world.api.Start("") })
+}
+
+// startWithoutAPI starts the agent when it can learn nothing: it leaves alone what
+// the kernel has.
+func (tr *trouble) startWithoutAPI(t *testing.T) {
+	tr.agent.end(syscall.SIGKILL)
+	tr.world.api.Stop()
+	tr.agent.start(t, 0)
+	wait(t.Context(), tr.away)
 	roottest.In(t, tr.lab.node, func() error { return tr.world.api.Start("") })
 }
 
