@@ -54,6 +54,25 @@ func askAgain(t *testing.T, ns netns.NsHandle, port int, to netip.AddrPort, end 
 	return out
 }
 
+// everywhere are backends in a pod, on the node and on another node, by name.
+func (l *lab) everywhere(t *testing.T, peer netns.NsHandle, family string) map[string]bpf.Backend {
+	t.Helper()
+	backends, a := map[string]bpf.Backend{}, labAddrs[family]
+	for name, at := range map[string]struct {
+		ns    netns.NsHandle
+		host  string
+		flags bpf.BackendFlags
+	}{
+		"pod":            {l.pod, a.pod, bpf.BackendLocalPod},
+		"host network":   {l.node, a.node, bpf.BackendLocalHost},
+		"another node's": {peer, peerAddrs[family].pod, 0},
+	} {
+		server := serveIn(t, at.ns, at.host, name)
+		backends[name] = bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: at.flags}
+	}
+	return backends
+}
+
 // TestRootPortAgain has a client use its port again. It gets a backend that the
 // Service has then, and is in nobody's way by what it did before.
 func TestRootPortAgain(t *testing.T) {
@@ -61,19 +80,7 @@ func TestRootPortAgain(t *testing.T) {
 	peer, _ := l.addPeer(t)
 	first, port := uint32(2000), 50000
 	for family, a := range labAddrs {
-		backends := map[string]bpf.Backend{}
-		for name, at := range map[string]struct {
-			ns    netns.NsHandle
-			host  string
-			flags bpf.BackendFlags
-		}{
-			"pod":            {l.pod, a.pod, bpf.BackendLocalPod},
-			"host network":   {l.node, a.node, bpf.BackendLocalHost},
-			"another node's": {peer, peerAddrs[family].pod, 0},
-		} {
-			server := serveIn(t, at.ns, at.host, name)
-			backends[name] = bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: at.flags}
-		}
+		backends := l.everywhere(t, peer, family)
 		for before, from := range backends {
 			for after, to := range backends {
 				t.Run(fmt.Sprint(family, " ", before, " then ", after), func(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	clientfake "k8s.io/client-go/kubernetes/fake"
@@ -39,21 +38,30 @@ func told(r *record.FakeRecorder) []string {
 	}
 }
 
-func TestReporter(t *testing.T) {
+// reporting runs a reporter in a bubble where time passes at once.
+func reporting(t *testing.T, test func(r *reporter, recorder *record.FakeRecorder)) {
 	synctest.Test(t, func(t *testing.T) {
 		recorder := record.NewFakeRecorder(1000)
-		r := &reporter{
-			recorder: recorder, stays: stays, changed: make(chan struct{}, 1),
-			about: func(object string) runtime.Object {
-				if object == "Service a/gone" {
-					return nil
-				}
-				return &corev1.Service{}
-			},
+		r := &reporter{recorder: recorder, stays: stays, changed: make(chan struct{}, 1)}
+		r.about = func(object string) runtime.Object {
+			if object == "Service a/gone" {
+				return nil
+			}
+			return &corev1.Service{}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.run(ctx) }()
+		test(r, recorder)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestReporter(t *testing.T) {
+	reporting(t, func(r *reporter, recorder *record.FakeRecorder) {
 		expect := func(after time.Duration, want ...string) {
 			t.Helper()
 			time.Sleep(after)
@@ -77,22 +85,23 @@ func TestReporter(t *testing.T) {
 		expect(3 * stays)
 		r.set([]Problem{{"EndpointSlice a/web-1", strings.Repeat("é", 1000)}})
 		expect(2*stays, "Warning CannotServe EndpointSlice a/web-1: "+strings.Repeat("é", 499)+"…")
+	})
+}
+
+func TestReporterIsBounded(t *testing.T) {
+	reporting(t, func(r *reporter, recorder *record.FakeRecorder) {
 		var many []Problem
 		for i := range 3 * reportsAtOnce {
 			many = append(many, Problem{fmt.Sprintf("Service a/s%02d", i), "many"})
 		}
 		r.set(many)
-		time.Sleep(stays + stays/2)
-		if n := len(told(recorder)); n != reportsAtOnce {
-			t.Errorf("%d Events at once, expected %d", n, reportsAtOnce)
-		}
-		time.Sleep(4 * stays)
-		if n := len(told(recorder)); n != 2*reportsAtOnce {
-			t.Errorf("%d Events later, expected %d", n, 2*reportsAtOnce)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
+		time.Sleep(stays / 2)
+		for round, want := range []int{0, reportsAtOnce, reportsAtOnce, reportsAtOnce, 0} {
+			if n := len(told(recorder)); n != want {
+				t.Errorf("round %d: %d Events, expected %d", round, n, want)
+			}
+			time.Sleep(stays)
+			synctest.Wait()
 		}
 	})
 }
@@ -118,11 +127,11 @@ func nonsense() []runtime.Object {
 	return []runtime.Object{service(nil), wrong, good, bad, other, zero, names}
 }
 
-// TestNonsense serves what can be served, and tells of the rest on the Service.
-func TestNonsense(t *testing.T) {
-	client := clientfake.NewClientset(nonsense()...)
-	factory := informers.NewSharedInformerFactory(client, 0)
-	datapath, recorder := &machine{fake: newFake(100, 100)}, record.NewFakeRecorder(100)
+// run runs a Proxy on these objects until the test ends.
+func run(t *testing.T, objects []runtime.Object, recorder record.EventRecorder) *machine {
+	t.Helper()
+	factory := informers.NewSharedInformerFactory(clientfake.NewClientset(objects...), 0)
+	datapath := &machine{fake: newFake(100, 100)}
 	p, err := New(Config{
 		NodeName: "n1", Informers: factory, Pods: factory.Core().V1().Pods(), Datapath: datapath,
 		Recorder: recorder, Log: slog.New(slog.DiscardHandler),
@@ -135,6 +144,19 @@ func TestNonsense(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	factory.Start(ctx.Done())
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return datapath
+}
+
+// TestNonsense serves what can be served, and tells of the rest on the Service.
+func TestNonsense(t *testing.T) {
+	recorder := record.NewFakeRecorder(100)
+	datapath := run(t, nonsense(), recorder)
 	var events []string
 	roottest.Eventually(t, 10*time.Second, func() error {
 		if events = append(events, told(recorder)...); len(events) < 5 {
@@ -158,12 +180,5 @@ func TestNonsense(t *testing.T) {
 		if f := (bpf.Frontend{Addr: frontend(last).Addr, Port: 80, Protocol: bpf.ProtocolTCP}); !datapath.has(f) {
 			t.Errorf("%v is not served", f)
 		}
-	}
-	if err := client.CoreV1().Services("a").Delete(ctx, "wrong", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
 	}
 }

@@ -192,6 +192,11 @@ func TestRequests(t *testing.T) {
 	if err := services.Delete(ctx, "one", metav1.DeleteOptions{}); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestOtherRequests(t *testing.T) {
+	s := started(t)
+	c, ctx := client(t, s, ""), t.Context()
 	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "a"}, Reason: "Test"}
 	if _, err := c.CoreV1().Events("a").Create(ctx, event, metav1.CreateOptions{}); err != nil {
 		t.Error(err)
