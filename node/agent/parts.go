@@ -22,7 +22,6 @@ func (a *Agent) Parts() []Part {
 		{"informers", a.runInformers},
 		{"events", a.runEvents},
 		{"proxy", a.proxy.Run},
-		{"events", a.runEvents},
 		{"tables", a.tables.run},
 		{"pod network", a.runNetwork},
 		{"routes to nodes", a.peers.Run},
