@@ -117,8 +117,7 @@ func (tr *trouble) under(t *testing.T, duration time.Duration, seed uint64) {
 		c.stop()
 	}
 	l.check(t, kept, began)
-	t.Logf("connections: %v; kept all the time: %d, asked %d times; changes of Services and endpoints: %d; trouble: %v",
-		l.counts.verdicts, l.counts.kept, l.counts.asked, tr.world.changes, tr.count)
+	t.Logf("%s; changes of Services and endpoints: %d; the agent was: %v", l.counts, tr.world.changes, tr.count)
 	if l.counts.verdicts[delivered] == 0 || l.counts.kept == 0 {
 		t.Error("nothing was delivered")
 	}

@@ -41,6 +41,16 @@ func (c *counts) add(t *testing.T, v verdict, detail func() string) {
 	}
 }
 
+func (c *counts) String() string {
+	all := 0
+	for _, n := range c.verdicts {
+		all += n
+	}
+	v := c.verdicts
+	return fmt.Sprintf("connections: %d, delivered: %d, wrong: %d, failed: %d, closed: %d, without a backend: %d; kept all the time: %d, asked %d times",
+		all, v[delivered], v[wrong], v[failed], v[closed], v[unanswered], c.kept, c.asked)
+}
+
 // load talks to the frontends of what world has at the time.
 type load struct {
 	world  *world
