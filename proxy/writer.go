@@ -5,7 +5,6 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"slipway.dev/slipway/bpf"
@@ -39,8 +38,9 @@ var unknown = []bpf.Backend{{}}
 // entry is a frontend as it is in the data path.
 type entry struct {
 	rng    bpf.Range
-	ids    []uint32
 	target Target
+	// share is the range that it leads to; nil without backends.
+	share *share
 }
 
 // retired is what an update has left behind.
@@ -57,6 +57,7 @@ type writer struct {
 	entries  map[bpf.Frontend]entry
 	slots    *ranges
 	ids      *backendIDs
+	shares   *shares
 	sources  *sourceSets
 	retired  []retired
 	// unserved are the frontends whose last write failed.
@@ -68,7 +69,7 @@ type writer struct {
 // newWriter adopts what the data path serves already; nothing is changed.
 func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 	w := &writer{
-		datapath: datapath, now: now, entries: map[bpf.Frontend]entry{}, unserved: unserved{},
+		datapath: datapath, now: now, entries: map[bpf.Frontend]entry{}, shares: newShares(), unserved: unserved{},
 		slots: newRanges(datapath.Capacity(bpf.TableSlots)), ids: newBackendIDs(datapath.Capacity(bpf.TableBackends)),
 	}
 	var err error
@@ -79,8 +80,9 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adopt data path: %w", err)
 	}
+	adopted := map[uint32]*share{}
 	for frontend, rng := range known {
-		e, err := w.adopt(rng)
+		e, err := w.adopt(rng, adopted)
 		if err != nil {
 			return nil, fmt.Errorf("adopt frontend %v: %w", frontend, err)
 		}
@@ -89,36 +91,22 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 	return w, nil
 }
 
-// adopt reads a range. One that makes no sense, because it overlaps another
-// or leads to a backend that cannot be, is left alone until the first apply
-// writes its frontend anew.
-func (w *writer) adopt(rng bpf.Range) (entry, error) {
+// adopt reads a range. One that makes no sense is of backends that no table has, so
+// that the first apply writes its frontend anew.
+func (w *writer) adopt(rng bpf.Range, known map[uint32]*share) (entry, error) {
 	e := entry{rng: rng, target: Target{
 		Affinity: rng.Affinity, Service: rng.Service, Silent: rng.Silent, Sources: w.sources.adopt(rng.Sources),
 	}}
 	if rng.Count == 0 {
 		return e, nil
 	}
-	if !w.slots.reserve(rng.First, rng.Count) {
-		e.target.Backends, e.rng.Count = unknown, 0
-		return e, nil
-	}
-	ids, err := w.datapath.Slots(rng.First, rng.Count)
-	if err != nil {
+	var err error
+	if e.share, err = w.adoptShare(rng, known); err != nil {
 		return entry{}, err
 	}
-	if slices.ContainsFunc(ids, func(id uint32) bool { return id >= w.ids.capacity }) {
-		e.target.Backends = unknown
-		return e, nil
-	}
-	e.ids = ids
-	for _, id := range ids {
-		backend, err := w.datapath.Backend(id)
-		if err != nil {
-			return entry{}, err
-		}
-		w.ids.adopt(id, backend)
-		e.target.Backends = append(e.target.Backends, backend)
+	e.target.Backends = unknown
+	if e.share != nil {
+		e.target.Backends = e.share.backends
 	}
 	return e, nil
 }
@@ -176,7 +164,8 @@ func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, er
 	return changed, w.unserved.err()
 }
 
-// set writes backends, then the slots of a new range, and flips the frontend.
+// set has a range that leads to the backends, a new one if need be, and flips the
+// frontend.
 func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	old, known := w.entries[frontend]
 	fresh := entry{
@@ -213,29 +202,15 @@ func (w *writer) fill(e *entry) error {
 	if len(e.target.Backends) == 0 {
 		return nil
 	}
-	for _, backend := range e.target.Backends {
-		id, isNew, err := w.useBackend(backend)
-		if err != nil {
-			return err
-		}
-		e.ids = append(e.ids, id)
-		if !isNew {
-			continue
-		}
-		if err := w.datapath.SetBackend(id, backend); err != nil {
-			return err
-		}
-	}
-	first, err := w.takeSlots(uint32(len(e.ids)))
-	if err != nil {
+	if e.share, err = w.use(e.target.Backends); err != nil {
 		return err
 	}
-	e.rng.First, e.rng.Count = first, uint32(len(e.ids))
-	return w.datapath.SetSlots(first, e.ids)
+	e.rng.First, e.rng.Count = e.share.first, e.share.count
+	return nil
 }
 
 func (w *writer) retire(e entry) {
-	if e.rng.Count > 0 || e.rng.Sources > 0 {
+	if e.share != nil || e.rng.Sources > 0 {
 		w.retired = append(w.retired, retired{w.now(), e})
 	}
 }
@@ -249,11 +224,8 @@ func (w *writer) collect() {
 }
 
 func (w *writer) free(e entry) {
-	if e.rng.Count > 0 {
-		w.slots.give(e.rng.First, e.rng.Count)
-	}
-	for _, id := range e.ids {
-		w.ids.release(id)
+	if e.share != nil {
+		w.release(e.share)
 	}
 	w.sources.release(e.rng.Sources)
 }

@@ -137,17 +137,21 @@ var randomSources = [][]netip.Prefix{
 	nil, nil, {netip.MustParsePrefix("192.0.2.0/24")}, {netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 }
 
+// randomTables have three frontends of each owner, some with the same backends.
 func randomTables(rnd *rand.Rand) Tables {
 	tables := Tables{}
+	var backends []bpf.Backend
 	for i := range 12 {
+		if i%3 == 0 || rnd.IntN(3) == 0 {
+			backends = []bpf.Backend{}
+			for j := range 8 {
+				if rnd.IntN(2) == 0 {
+					backends = append(backends, backend(i/3, j))
+				}
+			}
+		}
 		if rnd.IntN(4) == 0 {
 			continue
-		}
-		backends := []bpf.Backend{}
-		for j := range 8 {
-			if rnd.IntN(2) == 0 {
-				backends = append(backends, backend(i, j))
-			}
 		}
 		tables[frontend(i)] = Target{
 			Backends: backends, Affinity: uint32(rnd.IntN(3)) * 10800, Service: uint64(rnd.IntN(2)), Silent: rnd.IntN(2) == 0, Sources: randomSources[rnd.IntN(len(randomSources))],
@@ -205,7 +209,7 @@ func TestWriterChurn(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	w.collect()
-	if datapath.grown < 15 {
+	if datapath.grown < 10 {
 		t.Errorf("tables grew %d times only", datapath.grown)
 	}
 	if w.slots.used != 0 || len(w.ids.used) != 0 || len(datapath.sources) != 0 {
@@ -245,6 +249,39 @@ func TestWriterKeepsRangesForAWhile(t *testing.T) {
 	if len(w.retired) > 1 {
 		t.Errorf("%d ranges are kept after their time", len(w.retired))
 	}
+}
+
+// TestWriterSharesRanges has frontends with the same backends lead to one range, also
+// after a restart, until each of them has left it.
+func TestWriterSharesRanges(t *testing.T) {
+	now := time.Unix(0, 0)
+	clock := func() time.Time { return now }
+	datapath := newFake(100, 100)
+	w := mustWriter(t, datapath, clock)
+	both := []bpf.Backend{backend(1, 1), backend(1, 2)}
+	apply := func(slots, backends int, tables Tables) {
+		t.Helper()
+		now = now.Add(2 * grace)
+		for range 2 {
+			if _, err := w.apply(tables); err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(2 * grace)
+			w.collect()
+		}
+		if int(w.slots.used) != slots || len(w.ids.used) != backends {
+			t.Errorf("%d slots and %d backends are in use, expected %d and %d", w.slots.used, len(w.ids.used), slots, backends)
+		}
+		if !maps.EqualFunc(datapath.tables(), tables, Target.Equal) {
+			t.Errorf("the data path has %v, expected %v", datapath.tables(), tables)
+		}
+	}
+	apply(2, 2, Tables{frontend(1): {Backends: both}, frontend(2): {Backends: both, Affinity: 3}, frontend(3): {Backends: slices.Clone(both)}})
+	w = mustWriter(t, datapath, clock)
+	apply(2, 2, Tables{frontend(1): {Backends: both}, frontend(2): {Backends: both, Affinity: 3}, frontend(4): {Backends: both}})
+	apply(3, 2, Tables{frontend(1): {Backends: both[:1]}, frontend(2): {Backends: both}})
+	apply(1, 1, Tables{frontend(1): {Backends: both[:1]}})
+	apply(0, 0, Tables{})
 }
 
 func TestWriterChangesOnlyWhatDiffers(t *testing.T) {
