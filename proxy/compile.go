@@ -242,16 +242,26 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 		add(addr, port.Port, bpf.ScopeExternal, outside)
 		target.Sources = nil
 	}
-	if port.NodePort == 0 {
-		return
+	if port.NodePort > 0 {
+		c.nodePort(s, func(addr netip.Addr, scope bpf.Scope) {
+			from := all
+			if scope == bpf.ScopeExternal {
+				from = outside
+			}
+			add(addr, port.NodePort, scope, from)
+		})
 	}
+}
+
+// nodePort adds all addresses that a NodePort has.
+func (c *compiler) nodePort(s *corev1.Service, add func(netip.Addr, bpf.Scope)) {
 	for _, addr := range c.facts.nodePortAddrs() {
 		if !hasFamily(s, addr) {
 			continue
 		}
-		add(addr, port.NodePort, bpf.ScopeCluster, all)
+		add(addr, bpf.ScopeCluster)
 		if !addr.IsLoopback() {
-			add(addr, port.NodePort, bpf.ScopeExternal, outside)
+			add(addr, bpf.ScopeExternal)
 		}
 	}
 	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
@@ -259,7 +269,7 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 	}
 	for _, addr := range c.facts.peerPortAddrs() {
 		if hasFamily(s, addr) {
-			add(addr, port.NodePort, bpf.ScopeCluster, all)
+			add(addr, bpf.ScopeCluster)
 		}
 	}
 }

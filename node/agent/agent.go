@@ -133,6 +133,7 @@ func Open(cfg Config) (*Agent, error) {
 		a.datapath.Close()
 		return nil, err
 	}
+	a.sendEvents()
 	return a, nil
 }
 

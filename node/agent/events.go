@@ -3,8 +3,6 @@
 package agent
 
 import (
-	"context"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -26,10 +24,7 @@ func (a *Agent) nodeWarns(component string) func(reason, message string) {
 	return func(reason, message string) { recorder.Event(node, corev1.EventTypeWarning, reason, message) }
 }
 
-// runEvents sends events to the API until ctx ends.
-func (a *Agent) runEvents(ctx context.Context) error {
+// sendEvents has events sent to the API from now on.
+func (a *Agent) sendEvents() {
 	a.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: a.cfg.Client.CoreV1().Events("")})
-	<-ctx.Done()
-	a.events.Shutdown()
-	return nil
 }

@@ -20,7 +20,6 @@ import (
 func (a *Agent) Parts() []Part {
 	return []Part{
 		{"informers", a.runInformers},
-		{"events", a.runEvents},
 		{"proxy", a.proxy.Run},
 		{"tables", a.tables.run},
 		{"pod network", a.runNetwork},
