@@ -26,7 +26,9 @@ func TestRootWriterGrows(t *testing.T) {
 	tables := Tables{}
 	add := func(until int) {
 		for i := len(tables); i < until; i++ {
-			addr := func(first byte) netip.Addr { return netip.AddrFrom4([4]byte{first, byte(i >> 16), byte(i >> 8), byte(i)}) }
+			addr := func(first byte) netip.Addr {
+				return netip.AddrFrom4([4]byte{first, byte(i >> 16), byte(i >> 8), byte(i)})
+			}
 			target := Target{}
 			for j := range byte(4) {
 				target.Backends = append(target.Backends, bpf.Backend{Addr: addr(20 + j), Port: 8080})
