@@ -37,7 +37,7 @@ static __always_inline __u32 hash_final(__u32 a, __u32 b, __u32 c)
 }
 
 /* Hashes a client and the frontend that it uses. */
-static __always_inline __u32 hash_client(const struct frontend_key *key, const struct addr *client, __be16 port)
+static __noinline __u32 hash_client(const struct frontend_key *key, const struct addr *client, __be16 port)
 {
 	__u32 a = HASH_START, b = HASH_START, c = HASH_START;
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 
+#include <stddef.h>
+
 #include "affinity.h"
 #include "hash.h"
 #include "table.h"
@@ -49,17 +51,29 @@ static __always_inline const struct frontend *svc_frontend(const struct frontend
 	return table_frontend(&rest);
 }
 
-/* The backend in one of the slots of a frontend. The range is read once, so an
- * update in between cannot mix two ranges; slots of the old one stay valid for
- * a grace period.
+/* The range of a frontend in one load. The entry may be replaced at any time, and
+ * its memory then be that of another one's.
+ */
+union svc_range {
+	__u64 both;
+	struct {
+		__u32 first;
+		__u32 count;
+	};
+};
+_Static_assert(offsetof(struct frontend, first) == 0 && offsetof(struct frontend, count) == 4, "svc_range");
+
+/* The backend in one of the slots of a frontend. An update in between cannot mix two
+ * ranges; slots of the old one stay valid for a grace period.
  */
 static __always_inline int svc_nth(const struct frontend *frontend, __u32 n, struct backend *out)
 {
+	const union svc_range range = { .both = *(const volatile __u64 *)frontend };
 	const struct backend *backend;
 
-	if (frontend->count == 0)
+	if (range.count == 0)
 		return svc_empty(frontend);
-	backend = table_backend(frontend->first + n % frontend->count);
+	backend = table_backend(range.first + n % range.count);
 	if (!backend)
 		return SVC_EMPTY;
 	*out = *backend;
@@ -89,8 +103,8 @@ static __always_inline int svc_balance(const struct frontend_key *key, const str
  * last. The frontend is copied, for it may be another one by the time of the second
  * look.
  */
-static __always_inline int svc_keep(const struct frontend_key *key, const struct frontend *found,
-				    const struct addr *client, struct backend *out)
+static __noinline int svc_keep(const struct frontend_key *key, const struct frontend *found, const struct addr *client,
+			       struct backend *out)
 {
 	const struct frontend frontend = *found;
 	const struct affinity_key who = { .service = frontend.service, .client = *client };
