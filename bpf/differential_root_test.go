@@ -112,7 +112,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 					continue
 				}
 				f := bpf.Frontend{Addr: addr, Port: port, Protocol: protocol, Scope: bpf.Scope(rnd.IntN(2))}
-				first += 8
+				first += 32
 				m.services[f] = l.randomService(t, rnd, f, first)
 			}
 		}
@@ -132,8 +132,15 @@ func (l *lab) randomService(t *testing.T, rnd *rand.Rand, f bpf.Frontend, first 
 		}
 		s.backends = append(s.backends, b)
 	}
-	publish(t, l.datapath, f, first, s.backends...)
-	r := bpf.Range{First: first, Count: uint32(len(s.backends)), Generation: 2, Silent: s.silent}
+	slots := s.backends
+	if f.Scope == bpf.ScopeExternal && len(s.backends) > 0 && rnd.IntN(2) == 0 {
+		for range 29 {
+			s.table = append(s.table, pick(rnd, s.backends))
+		}
+		slots = s.table
+	}
+	publish(t, l.datapath, f, first, slots...)
+	r := bpf.Range{First: first, Count: uint32(len(slots)), Generation: 2, Silent: s.silent, Maglev: s.table != nil}
 	if s.affinity {
 		r.Affinity, r.Service = 10800, s.number
 	}

@@ -22,6 +22,8 @@ type modelService struct {
 	// sources are those that may use it; nil when all may.
 	sources []netip.Prefix
 	silent  bool
+	// table has the backend of each slot, when a hash of the client chooses it.
+	table []bpf.Backend
 }
 
 // modelTuple is a connection as a packet has it.
@@ -139,6 +141,10 @@ func (m *model) open(in *message, seen []byte) outcome {
 // connect opens a connection to the backend that the data path has chosen.
 func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen []byte) outcome {
 	kept := m.kept(in.src.Addr(), service)
+	if len(service.table) > 0 && !kept.IsValid() {
+		kept = service.hashed(f, in.src)
+		m.keep(in.src.Addr(), service, kept)
+	}
 	if seen == nil {
 		// What was chosen cannot be told.
 		m.keep(in.src.Addr(), service, netip.AddrPort{})
@@ -178,6 +184,15 @@ func (s modelService) at(addr netip.AddrPort) (bpf.Backend, bool) {
 		return bpf.Backend{}, false
 	}
 	return s.backends[i], true
+}
+
+// hashed is the backend that a hash of the client chooses.
+func (s modelService) hashed(f bpf.Frontend, client netip.AddrPort) netip.AddrPort {
+	if s.affinity {
+		client = netip.AddrPortFrom(client.Addr(), 0)
+	}
+	b := s.table[int(hashClient(f, client))%len(s.table)]
+	return netip.AddrPortFrom(b.Addr, b.Port)
 }
 
 // kept is the backend that a client had last, where it is known.

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -121,7 +122,7 @@ func (v *View) Frontends() (map[Frontend]Range, error) {
 }
 
 // Backends returns what a range leads to, in the order of its slots. Of a Maglev
-// table each backend is there once, in the order of its id.
+// table each backend is there once, in the order of addresses.
 func (v *View) Backends(r Range) ([]Backend, error) {
 	ids, err := v.d.Slots(r.First, r.Count)
 	if err != nil {
@@ -136,6 +137,11 @@ func (v *View) Backends(r Range) ([]Backend, error) {
 		if out[i], err = v.d.Backend(id); err != nil {
 			return nil, err
 		}
+	}
+	if r.Maglev {
+		slices.SortFunc(out, func(a, b Backend) int {
+			return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Flags, b.Flags))
+		})
 	}
 	return out, nil
 }

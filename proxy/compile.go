@@ -42,6 +42,9 @@ type Facts struct {
 	// Primary are the addresses of the Node object, the first of each family: by
 	// these the node itself is known as a client.
 	Primary []netip.Addr
+	// Balancing is for connections from other hosts to Services that do not say
+	// how; empty is BalanceRandom.
+	Balancing Balancing
 }
 
 // Tables are what each frontend leads to.
@@ -66,12 +69,14 @@ type Target struct {
 	// Silent has packets dropped when there are no backends, because there
 	// are some on other nodes.
 	Silent bool
+	// Maglev has a hash of the client choose the backend.
+	Maglev bool
 }
 
 // Equal tells whether the data path has the same for both.
 func (t Target) Equal(other Target) bool {
-	return t.Affinity == other.Affinity && t.Service == other.Service && t.Silent == other.Silent && slices.Equal(t.Backends, other.Backends) &&
-		(t.Sources == nil) == (other.Sources == nil) && slices.Equal(t.Sources, other.Sources)
+	return t.Affinity == other.Affinity && t.Service == other.Service && t.Silent == other.Silent && t.Maglev == other.Maglev &&
+		slices.Equal(t.Backends, other.Backends) && (t.Sources == nil) == (other.Sources == nil) && slices.Equal(t.Sources, other.Sources)
 }
 
 // Problem is an object, or a part of one, that cannot be served.
@@ -131,10 +136,12 @@ type compiler struct {
 	claims *claims
 	// seen are the frontends in the claims.
 	seen map[bpf.Frontend]bool
+	// balance is for connections from other hosts.
+	balance Balancing
 }
 
 func newCompiler(object string, created metav1.Time, facts Facts) *compiler {
-	return &compiler{facts, &claims{object: object, created: created.Time}, map[bpf.Frontend]bool{}}
+	return &compiler{facts: facts, claims: &claims{object: object, created: created.Time}, seen: map[bpf.Frontend]bool{}}
 }
 
 // compileService makes the frontends of one Service. slices are all of it.
@@ -143,6 +150,7 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 	if !served(s) {
 		return c.claims
 	}
+	c.balance = c.balancing(s)
 	addrs, external := c.addresses("spec.clusterIPs", clusterIPs(s)), c.external(s)
 	slices = c.ofFamilies(s, slices)
 	for i, port := range s.Spec.Ports {
@@ -227,6 +235,7 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 	}
 	add := func(addr netip.Addr, number int32, scope bpf.Scope, from *pool) {
 		target.Backends = from.backends(addr.Is4())
+		target.Maglev = scope == bpf.ScopeExternal && c.balance == BalanceMaglev && tabled(len(target.Backends))
 		target.Silent = scope == bpf.ScopeExternal && len(target.Backends) == 0 && len(all.backends(addr.Is4())) > 0
 		c.claim(bpf.Frontend{Addr: addr, Port: uint16(number), Protocol: protocol, Scope: scope}, target)
 	}

@@ -77,6 +77,9 @@ func text(tables Tables) []string {
 		if target.Silent {
 			line += " silent"
 		}
+		if target.Maglev {
+			line += " maglev"
+		}
 		out = append(out, line)
 	}
 	slices.Sort(out)
@@ -190,6 +193,27 @@ func TestCompile(t *testing.T) {
 			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.1.7", "n2"))},
 			[]string{"10.96.0.5:80 TCP/0 -> 10.244.1.7:8080(0)", "198.51.100.1:80 TCP/0 -> 10.244.1.7:8080(0)", "198.51.100.1:80 TCP/1 -> silent"},
 		},
+		"Maglev from other hosts": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs, s.Annotations = []string{"198.51.100.1"}, map[string]string{"slipway.dev/load-balancing": "maglev"}
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
+			[]string{
+				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)",
+				"198.51.100.1:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)",
+				"198.51.100.1:80 TCP/1 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0) maglev",
+			},
+		},
+		"Maglev with one endpoint": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs, s.Annotations = []string{"198.51.100.1"}, map[string]string{"slipway.dev/load-balancing": "maglev"}
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"))},
+			[]string{
+				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)", "198.51.100.1:80 TCP/0 -> 10.244.0.7:8080(1)",
+				"198.51.100.1:80 TCP/1 -> 10.244.0.7:8080(1)",
+			},
+		},
 		"source ranges": {
 			service(func(s *corev1.Service) {
 				s.Spec.ExternalIPs = []string{"198.51.100.1"}
@@ -272,6 +296,8 @@ func TestCompileTellsProblems(t *testing.T) {
 			"EndpointSlice a/web-1: addressType FQDN: expected IPv4 or IPv6"},
 		"external address of another family": {service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"fd00::1"} }), nil,
 			`spec.externalIPs[0] "fd00::1": the Service has no IPv6 address`},
+		"load balancing": {service(func(s *corev1.Service) { s.Annotations = map[string]string{"slipway.dev/load-balancing": "fair"} }), nil,
+			`metadata.annotations[slipway.dev/load-balancing] "fair": expected random or maglev`},
 		"no address": {service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"x"} }), nil,
 			`spec.externalIPs[0] "x": expected an IP address`},
 		"wrong family": {service(nil), slice(discoveryv1.AddressTypeIPv4, up("fd00::1", "n1")),
@@ -292,6 +318,29 @@ func TestCompileTellsProblems(t *testing.T) {
 				t.Error("the other Service is not served")
 			}
 		})
+	}
+}
+
+// A Service may say otherwise than the agent's flag.
+func TestCompileBalancing(t *testing.T) {
+	facts := node
+	external := bpf.Frontend{Addr: netip.MustParseAddr("198.51.100.1"), Port: 80, Protocol: bpf.ProtocolTCP, Scope: bpf.ScopeExternal}
+	for _, tt := range []struct {
+		flag, annotation Balancing
+		want             bool
+	}{
+		{BalanceRandom, "", false}, {BalanceMaglev, "", true}, {"", "", false}, {BalanceMaglev, BalanceRandom, false}, {BalanceRandom, BalanceMaglev, true},
+	} {
+		facts.Balancing = tt.flag
+		s := service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"198.51.100.1"} })
+		if tt.annotation != "" {
+			s.Annotations = map[string]string{balancingAnnotation: string(tt.annotation)}
+		}
+		endpoints := slice(discoveryv1.AddressTypeIPv4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))
+		tables, problems := Compile(Objects{Services: []*corev1.Service{s}, Slices: []*discoveryv1.EndpointSlice{endpoints}}, facts)
+		if got := tables[external].Maglev; got != tt.want || len(problems) > 0 {
+			t.Errorf("flag %q, annotation %q: Maglev %v (%v), expected %v", tt.flag, tt.annotation, got, problems, tt.want)
+		}
 	}
 }
 

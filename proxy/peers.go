@@ -42,6 +42,6 @@ func (p *Proxy) facts(addrs []netip.Addr) Facts {
 		nodes = nil // A lister reads memory and does not fail.
 	}
 	facts := NewFacts(p.cfg.NodeName, addrs, nodes)
-	facts.NodePorts = p.ports
+	facts.NodePorts, facts.Balancing = p.ports, p.cfg.Balancing
 	return facts
 }

@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"cmp"
 	"slices"
 
 	"slipway.dev/slipway/bpf"
@@ -27,9 +26,7 @@ func (p *pool) backends(v4 bool) []bpf.Backend {
 	for _, e := range usable {
 		out = append(out, backendOf(e, p.facts))
 	}
-	slices.SortFunc(out, func(a, b bpf.Backend) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Flags, b.Flags))
-	})
+	slices.SortFunc(out, compareBackends)
 	if p.made == nil {
 		p.made = map[bool][]bpf.Backend{}
 	}

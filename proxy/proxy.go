@@ -54,6 +54,9 @@ type Config struct {
 	// HealthAddress is where /healthz and /livez are served; not at all when
 	// it is empty.
 	HealthAddress string
+	// Balancing is for connections from other hosts to Services that do not say
+	// how; empty is BalanceRandom.
+	Balancing Balancing
 	// Recorder makes Events about objects that cannot be served; may be nil.
 	Recorder record.EventRecorder
 	// Registry gets the metrics; may be nil.

@@ -13,7 +13,9 @@ import (
 // together: those of a Service port mostly do.
 type share struct {
 	backends []bpf.Backend
-	ids      []uint32
+	// maglev tells that the slots are a Maglev table of the backends.
+	maglev bool
+	ids    []uint32
 	// first and count are the range; count is 0 before there is one.
 	first, count uint32
 	// users are the frontends that lead to it, and those that did until a moment
@@ -29,9 +31,10 @@ type shares struct {
 
 func newShares() *shares { return &shares{maphash.MakeSeed(), map[uint64]*share{}} }
 
-func (s *shares) hash(backends []bpf.Backend) uint64 {
+func (s *shares) hash(backends []bpf.Backend, maglev bool) uint64 {
 	var h maphash.Hash
 	h.SetSeed(s.seed)
+	maphash.WriteComparable(&h, maglev)
 	for _, b := range backends {
 		maphash.WriteComparable(&h, b)
 	}
@@ -39,8 +42,9 @@ func (s *shares) hash(backends []bpf.Backend) uint64 {
 }
 
 // find returns the one with these backends, or nil.
-func (s *shares) find(backends []bpf.Backend) *share {
-	if found := s.known[s.hash(backends)]; found != nil && slices.Equal(found.backends, backends) {
+func (s *shares) find(backends []bpf.Backend, maglev bool) *share {
+	found := s.known[s.hash(backends, maglev)]
+	if found != nil && found.maglev == maglev && slices.Equal(found.backends, backends) {
 		return found
 	}
 	return nil
@@ -48,25 +52,25 @@ func (s *shares) find(backends []bpf.Backend) *share {
 
 // add lets others have it, too, if there is none like it.
 func (s *shares) add(one *share) {
-	if h := s.hash(one.backends); s.known[h] == nil {
+	if h := s.hash(one.backends, one.maglev); s.known[h] == nil {
 		s.known[h] = one
 	}
 }
 
 func (s *shares) remove(one *share) {
-	if h := s.hash(one.backends); s.known[h] == one {
+	if h := s.hash(one.backends, one.maglev); s.known[h] == one {
 		delete(s.known, h)
 	}
 }
 
 // use returns a range that leads to backends, and counts one use. A new one is
 // written before anybody can find it.
-func (w *writer) use(backends []bpf.Backend) (*share, error) {
-	if found := w.shares.find(backends); found != nil {
+func (w *writer) use(backends []bpf.Backend, maglev bool) (*share, error) {
+	if found := w.shares.find(backends, maglev); found != nil {
 		found.users++
 		return found, nil
 	}
-	fresh := &share{backends: backends, users: 1}
+	fresh := &share{backends: backends, maglev: maglev, users: 1}
 	if err := w.write(fresh); err != nil {
 		w.drop(fresh)
 		return nil, err
@@ -89,12 +93,21 @@ func (w *writer) write(s *share) error {
 			return err
 		}
 	}
-	first, err := w.takeSlots(uint32(len(s.ids)))
+	slots := s.slots()
+	first, err := w.takeSlots(uint32(len(slots)))
 	if err != nil {
 		return err
 	}
-	s.first, s.count = first, uint32(len(s.ids))
-	return w.datapath.SetSlots(first, s.ids)
+	s.first, s.count = first, uint32(len(slots))
+	return w.datapath.SetSlots(first, slots)
+}
+
+// slots are what the range holds.
+func (s *share) slots() []uint32 {
+	if s.maglev {
+		return lookupSlots(s.backends, s.ids)
+	}
+	return s.ids
 }
 
 // release gives back one use. The range goes with its last one.
@@ -118,30 +131,55 @@ func (w *writer) drop(s *share) {
 // adoptShare counts one use of a range that the data path has; known are those that
 // were adopted before, by their first slots. One that overlaps another is nil: it is
 // left alone until its frontend is written anew. So is one that leads to a backend
-// that cannot be, but its slots are in use until then.
+// that cannot be, or is no Maglev table as it would be made now, but its slots are in
+// use until then.
 func (w *writer) adoptShare(rng bpf.Range, known map[uint32]*share) (*share, error) {
-	if s := known[rng.First]; s != nil && s.count == rng.Count {
+	if s := known[rng.First]; s != nil && s.count == rng.Count && s.maglev == rng.Maglev {
 		s.users++
 		return s, nil
 	}
 	if !w.slots.reserve(rng.First, rng.Count) {
 		return nil, nil
 	}
-	s := &share{backends: unknown, first: rng.First, count: rng.Count, users: 1}
+	s := &share{backends: unknown, maglev: rng.Maglev, first: rng.First, count: rng.Count, users: 1}
 	known[rng.First] = s
-	ids, err := w.datapath.Slots(rng.First, rng.Count)
-	if err != nil || slices.ContainsFunc(ids, func(id uint32) bool { return id >= w.ids.capacity }) {
+	slots, err := w.datapath.Slots(rng.First, rng.Count)
+	if err != nil || slices.ContainsFunc(slots, func(id uint32) bool { return id >= w.ids.capacity }) {
 		return s, err
 	}
-	s.ids, s.backends = ids, nil
-	for _, id := range ids {
-		backend, err := w.datapath.Backend(id)
-		if err != nil {
-			return nil, err
-		}
-		w.ids.adopt(id, backend)
-		s.backends = append(s.backends, backend)
+	if err := w.adoptBackends(s, slots); err != nil {
+		return nil, err
+	}
+	if !slices.Equal(slots, s.slots()) {
+		s.backends = unknown
+		return s, nil
 	}
 	w.shares.add(s)
 	return s, nil
+}
+
+// adoptBackends reads those that slots lead to; of a Maglev table each once, in the
+// order of targets.
+func (w *writer) adoptBackends(s *share, slots []uint32) error {
+	ids := slots
+	if s.maglev {
+		ids = slices.Compact(slices.Sorted(slices.Values(slots)))
+	}
+	at := map[uint32]bpf.Backend{}
+	for _, id := range ids {
+		backend, err := w.datapath.Backend(id)
+		if err != nil {
+			return err
+		}
+		w.ids.adopt(id, backend)
+		at[id] = backend
+	}
+	if s.maglev {
+		slices.SortFunc(ids, func(a, b uint32) int { return compareBackends(at[a], at[b]) })
+	}
+	s.ids, s.backends = ids, nil
+	for _, id := range ids {
+		s.backends = append(s.backends, at[id])
+	}
+	return nil
 }

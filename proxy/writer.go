@@ -95,7 +95,8 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 // that the first apply writes its frontend anew.
 func (w *writer) adopt(rng bpf.Range, known map[uint32]*share) (entry, error) {
 	e := entry{rng: rng, target: Target{
-		Affinity: rng.Affinity, Service: rng.Service, Silent: rng.Silent, Sources: w.sources.adopt(rng.Sources),
+		Affinity: rng.Affinity, Service: rng.Service, Silent: rng.Silent, Maglev: rng.Maglev,
+		Sources: w.sources.adopt(rng.Sources),
 	}}
 	if rng.Count == 0 {
 		return e, nil
@@ -171,7 +172,8 @@ func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	fresh := entry{
 		target: target,
 		rng: bpf.Range{
-			Generation: old.rng.Generation + 1, Affinity: target.Affinity, Service: target.Service, Silent: target.Silent,
+			Generation: old.rng.Generation + 1, Affinity: target.Affinity, Service: target.Service,
+			Silent: target.Silent, Maglev: target.Maglev,
 		},
 	}
 	err := w.fill(&fresh)
@@ -202,7 +204,7 @@ func (w *writer) fill(e *entry) error {
 	if len(e.target.Backends) == 0 {
 		return nil
 	}
-	if e.share, err = w.use(e.target.Backends); err != nil {
+	if e.share, err = w.use(e.target.Backends, e.target.Maglev); err != nil {
 		return err
 	}
 	e.rng.First, e.rng.Count = e.share.first, e.share.count

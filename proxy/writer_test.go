@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/bpf"
+	"slipway.dev/slipway/proxy/maglev"
 )
 
 var errInjected = errors.New("injected")
@@ -105,12 +106,20 @@ func (f *fake) Grow(t bpf.Table, least uint32) (uint32, error) {
 	return f.Capacity(t), err
 }
 
-// resolve is what a program would find.
+// resolve is what a program would find. Of a Maglev table each backend is there
+// once.
 func (f *fake) resolve(k bpf.Frontend) []bpf.Backend {
 	r := f.frontends[k]
 	out := []bpf.Backend{}
+	seen := make([]bool, len(f.backends))
 	for _, id := range f.slots[r.First : r.First+r.Count] {
-		out = append(out, f.backends[id])
+		if !seen[id] {
+			out = append(out, f.backends[id])
+		}
+		seen[id] = r.Maglev
+	}
+	if r.Maglev {
+		slices.SortFunc(out, compareBackends)
 	}
 	return out
 }
@@ -119,7 +128,7 @@ func (f *fake) tables() Tables {
 	out := Tables{}
 	for k := range f.frontends {
 		r := f.frontends[k]
-		out[k] = Target{Backends: f.resolve(k), Affinity: r.Affinity, Service: r.Service, Sources: f.sources[r.Sources], Silent: r.Silent}
+		out[k] = Target{Backends: f.resolve(k), Affinity: r.Affinity, Service: r.Service, Sources: f.sources[r.Sources], Silent: r.Silent, Maglev: r.Maglev}
 	}
 	return out
 }
@@ -154,6 +163,7 @@ func randomTables(rnd *rand.Rand) Tables {
 			continue
 		}
 		tables[frontend(i)] = Target{
+			Maglev:   tabled(len(backends)) && rnd.IntN(2) == 0,
 			Backends: backends, Affinity: uint32(rnd.IntN(3)) * 10800, Service: uint64(rnd.IntN(2)), Silent: rnd.IntN(2) == 0, Sources: randomSources[rnd.IntN(len(randomSources))],
 		}
 	}
@@ -170,7 +180,7 @@ func TestWriterChurn(t *testing.T) {
 	// Small at first, so that it grows in the midst of failures and crashes.
 	datapath := newFake(2, 1)
 	datapath.room = 1
-	datapath.bounds = map[bpf.Table]uint32{bpf.TableFrontends: 16, bpf.TableSlots: 2048, bpf.TableBackends: 256}
+	datapath.bounds = map[bpf.Table]uint32{bpf.TableFrontends: 16, bpf.TableSlots: 1 << 18, bpf.TableBackends: 256}
 	now := time.Unix(0, 0)
 	clock := func() time.Time { return now }
 	given := map[bpf.Frontend][][]bpf.Backend{}
@@ -262,6 +272,54 @@ func TestWriterChangesOnlyWhatDiffers(t *testing.T) {
 	}
 	if changed, err := mustWriter(t, datapath, time.Now).apply(tables); err != nil || changed != 0 {
 		t.Errorf("an adopted state was changed: %d (%v)", changed, err)
+	}
+}
+
+// Frontends with the same backends share a Maglev table, also after a restart,
+// and it is there until the last one has left it.
+func TestWriterSharesLookups(t *testing.T) {
+	now := time.Unix(0, 0)
+	clock := func() time.Time { return now }
+	datapath := newFake(2*maglev.Size, 100)
+	target := Target{Backends: []bpf.Backend{backend(1, 1), backend(1, 2)}, Maglev: true}
+	tables := Tables{frontend(1): target, frontend(2): target, frontend(3): target}
+	w := mustWriter(t, datapath, clock)
+	for range 2 {
+		if _, err := w.apply(tables); err != nil {
+			t.Fatal(err)
+		}
+		if w.slots.used != maglev.Size {
+			t.Fatalf("%d slots are used, expected %d", w.slots.used, maglev.Size)
+		}
+		w = mustWriter(t, datapath, clock)
+	}
+	for _, left := range []int{2, 1, 0} {
+		delete(tables, frontend(left+1))
+		if _, err := w.apply(tables); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(2 * grace)
+		w.collect()
+		if want := uint32(min(left, 1) * maglev.Size); w.slots.used != want {
+			t.Errorf("%d slots are used for %d frontends, expected %d", w.slots.used, left, want)
+		}
+	}
+}
+
+// A Maglev table that another release has made is written anew.
+func TestWriterAdoptsOtherLookup(t *testing.T) {
+	datapath := newFake(3*maglev.Size, 100)
+	tables := Tables{frontend(1): {Backends: []bpf.Backend{backend(1, 1), backend(1, 2)}, Maglev: true}}
+	if _, err := mustWriter(t, datapath, time.Now).apply(tables); err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(datapath.slots[:maglev.Size])
+	w := mustWriter(t, datapath, time.Now)
+	if changed, err := w.apply(tables); err != nil || changed != 1 {
+		t.Fatalf("%d frontends were changed (%v), expected 1", changed, err)
+	}
+	if changed, err := mustWriter(t, datapath, time.Now).apply(tables); err != nil || changed != 0 {
+		t.Errorf("%d frontends were changed once more (%v)", changed, err)
 	}
 }
 

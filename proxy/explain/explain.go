@@ -165,7 +165,11 @@ func (e *explainer) choices(f bpf.Frontend, target proxy.Target, found match) {
 	case 1:
 		e.say("It has one backend:")
 	default:
-		e.say("It has %d backends, one of which is taken at random:", n)
+		how := "at random"
+		if target.Maglev {
+			how = "by a hash of the client's address and port, on all nodes the same"
+		}
+		e.say("It has %d backends, one of which is taken %s:", n, how)
 	}
 	for _, b := range target.Backends {
 		e.detail("%s", e.backend(b, ""))

@@ -154,16 +154,23 @@ func selects(policy *networkingv1.NetworkPolicy, pod *corev1.Pod) bool {
 	return err == nil && selector.Matches(labels.Set(pod.Labels))
 }
 
+// sameTarget compares what the kernel has with what the objects call for. How
+// connections are balanced may be a flag of the agent, which is not known here.
+func sameTarget(have, want proxy.Target) bool {
+	want.Maglev = have.Maglev
+	return have.Equal(want)
+}
+
 // compare says where the kernel is not what the objects call for, and what of
 // the Service cannot be served.
 func (e *explainer) compare(f bpf.Frontend) {
 	e.unserved(f)
 	have, inKernel := e.Kernel[f]
 	want, wanted := e.wanted[f]
-	same := inKernel == wanted && have.Equal(want)
+	same := inKernel == wanted && sameTarget(have, want)
 	others := 0
 	for key, target := range e.wanted {
-		if got, ok := e.Kernel[key]; key != f && (!ok || !got.Equal(target)) {
+		if got, ok := e.Kernel[key]; key != f && (!ok || !sameTarget(got, target)) {
 			others++
 		}
 	}
