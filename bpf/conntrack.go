@@ -24,6 +24,8 @@ const (
 	RewriteSource Rewrite = 2
 	// RewriteBoth is for both ways of a connection with another node's backend.
 	RewriteBoth Rewrite = 3
+	// RewriteDirect is for requests to such a backend that answers itself.
+	RewriteDirect Rewrite = 4
 )
 
 // String returns the ends that are rewritten.
@@ -35,6 +37,8 @@ func (r Rewrite) String() string {
 		return "source"
 	case RewriteBoth:
 		return "both"
+	case RewriteDirect:
+		return "destination, answered directly"
 	}
 	return fmt.Sprintf("unknown (%d)", uint16(r))
 }

@@ -13,6 +13,7 @@ import (
 const (
 	frontendSilent = 1 << 0
 	frontendMaglev = 1 << 1
+	frontendDirect = 1 << 2
 )
 
 // SetFrontend points a frontend at a range of slots. A packet sees the range
@@ -26,6 +27,9 @@ func (d *Datapath) SetFrontend(f Frontend, r Range) error {
 	}
 	if r.Maglev {
 		value.Flags |= frontendMaglev
+	}
+	if r.Direct {
+		value.Flags |= frontendDirect
 	}
 	if err := d.grow[TableFrontends].now.Load().Put(f.key(), value); err != nil {
 		return fmt.Errorf("set frontend %v: %w", f, err)
@@ -52,6 +56,7 @@ func (d *Datapath) Frontends() (map[Frontend]Range, error) {
 			First: value.First, Count: value.Count, Generation: value.Generation, Affinity: value.Affinity,
 			Service: value.Service, Sources: value.Sources,
 			Silent: value.Flags&frontendSilent != 0, Maglev: value.Flags&frontendMaglev != 0,
+			Direct: value.Flags&frontendDirect != 0,
 		}
 	}
 	if err := entries.Err(); err != nil {

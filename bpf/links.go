@@ -96,10 +96,7 @@ func (d *Datapath) DetachUplink(ifindex int) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil
 	}
-	for _, name := range []string{"wire", "uplink_in", "uplink_out"} {
-		err = errors.Join(err, d.detach(pinName(name, ifindex)))
-	}
-	return err
+	return errors.Join(err, d.detachWire(ifindex), d.detach(pinName("uplink_in", ifindex)), d.detach(pinName("uplink_out", ifindex)))
 }
 
 // Uplinks returns the interfaces that have uplink programs, gone ones too.

@@ -61,6 +61,8 @@ type Range struct {
 	// Maglev has a hash of the client choose the slot; the range is a table in
 	// which each backend has many.
 	Maglev bool
+	// Direct has backends of other nodes answer the client themselves.
+	Direct bool
 }
 
 // BackendFlags tell where a backend is.

@@ -11,6 +11,7 @@
 
 #include "lib/ct.h"
 #include "lib/deliver.h"
+#include "lib/dsr.h"
 #include "lib/echo.h"
 #include "lib/nat.h"
 #include "lib/route.h"
@@ -25,7 +26,11 @@ const struct frontend_key *unused_frontend_key __attribute__((unused));
 const struct frontend *unused_frontend __attribute__((unused));
 const struct backend *unused_backend __attribute__((unused));
 
-static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct addr *addr, __be16 port)
+/* Functions that are not inlined have a stack frame of their own, which is empty
+ * again when they return: all together would not fit.
+ */
+
+static __noinline int forward(struct __sk_buff *skb, const struct packet *p, const struct addr *addr, __be16 port)
 {
 	int err = nat_rewrite(skb, p, NAT_DST, addr, port);
 
@@ -59,7 +64,66 @@ static __always_inline int open_remote(struct __sk_buff *skb, const struct packe
 	return err ? drop(-err) : pass_on(skb, p, &request, &way);
 }
 
-static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
+/* Sends a packet to a backend of another node, which answers the client itself. */
+static __always_inline int pass_direct(struct __sk_buff *skb, const struct packet *p, const struct addr *addr,
+				       __be16 port, int option, const struct bpf_fib_lookup *way)
+{
+	int err = route_hop(skb, p);
+
+	if (!err)
+		err = nat_rewrite(skb, p, NAT_DST, addr, port);
+	if (!err && option == DSR_FITS)
+		err = dsr_push(skb, p);
+	return err ? drop(-err) : route_send(skb, way);
+}
+
+/* Opens a connection that is answered by the backend's node. A datagram that has no
+ * room for the option is passed on as without it, and so are those after it.
+ */
+static __always_inline int open_direct(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
+{
+	struct bpf_fib_lookup way;
+	int option = dsr_route(skb, p, &backend->addr, &way);
+	int err;
+
+	if (option == DSR_NO_ROOM)
+		return open_remote(skb, p, backend);
+	err = option < 0 ? option : dsr_create(&p->tuple, backend);
+	return err ? drop(-err) : pass_direct(skb, p, &backend->addr, backend->port, option, &way);
+}
+
+/* A packet of a connection that is answered by the backend's node. What has no room
+ * for the option goes without: that node has seen it on the first one.
+ */
+static __noinline int follow_direct(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
+{
+	struct bpf_fib_lookup way;
+	struct addr addr = known->addr;
+	__be16 port = known->port;
+	int option = dsr_route(skb, p, &addr, &way);
+
+	return option < 0 ? drop(-option) : pass_direct(skb, p, &addr, port, option, &way);
+}
+
+/* A packet that another node has sent to a backend here. */
+static __noinline int accept_direct(struct __sk_buff *skb, const struct packet *p, const struct frontend_key *service)
+{
+	struct bpf_fib_lookup way;
+	__u32 uplink = skb->ifindex;
+	int err;
+
+	if (!dsr_known(service))
+		return drop(DROP_DSR);
+	/* Where the client is; it need not be where this came from. */
+	if (!route_found(route_ask(skb, uplink, p, &p->tuple.src, 0, &way), &way))
+		uplink = way.ifindex;
+	err = dsr_enter(&p->tuple, service, uplink);
+	if (!err)
+		err = dsr_pop(skb, p);
+	return err ? drop(-err) : deliver_local(skb, &p->tuple.dst);
+}
+
+static __always_inline struct frontend_key external_key(const struct packet *p)
 {
 	struct frontend_key key = {
 		.addr = p->tuple.dst,
@@ -67,13 +131,22 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 		.proto = p->tuple.proto,
 		.scope = SCOPE_EXTERNAL,
 	};
+
+	return key;
+}
+
+/* Chooses a backend for a new connection, and enters the connection when that is
+ * here. Returns 0, or the verdict on a packet for which there is none.
+ */
+static __noinline int choose(struct __sk_buff *skb, const struct packet *p, struct backend *backend)
+{
+	struct frontend_key key = external_key(p);
 	enum drop_reason reason = DROP_NO_ENDPOINT;
 
 	for (int i = 0; i < SVC_TRIES; i++) {
-		struct backend backend;
 		/* What a client had before comes first, anything else after. */
 		int result =
-			i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, p->tuple.sport, &backend);
+			i ? svc_select(&key, backend) : svc_select_for(&key, &p->tuple.src, p->tuple.sport, backend);
 
 		if (result == SVC_NONE)
 			return VERDICT_NEXT;
@@ -83,18 +156,37 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 			return drop(DROP_SOURCE_RANGE);
 		if (result != SVC_FOUND)
 			break;
-		if (!backend.flags)
-			return open_remote(skb, p, &backend);
-		result = ct_create(&p->tuple, &backend, skb->ifindex);
+		if (!backend->flags)
+			return 0;
+		result = ct_create(&p->tuple, backend, skb->ifindex);
 		if (!result)
-			return forward(skb, p, &backend.addr, backend.port);
+			return 0;
 		reason = -result;
 	}
 	return drop(reason);
 }
 
+static __noinline int open_elsewhere(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
+{
+	struct frontend_key key = external_key(p);
+
+	return dsr_is(&key) ? open_direct(skb, p, backend) : open_remote(skb, p, backend);
+}
+
+static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
+{
+	struct backend backend = {};
+	int verdict = choose(skb, p, &backend);
+
+	if (verdict)
+		return verdict;
+	if (backend.flags)
+		return forward(skb, p, &backend.addr, backend.port);
+	return open_elsewhere(skb, p, &backend);
+}
+
 /* A packet of a connection with a backend of another node, either way. */
-static __always_inline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
+static __noinline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
 {
 	struct bpf_fib_lookup way;
 	struct ct ct = *known;
@@ -108,6 +200,7 @@ static __always_inline int follow(struct __sk_buff *skb, const struct packet *p,
 SEC("tc")
 int uplink_in(struct __sk_buff *skb)
 {
+	struct frontend_key service;
 	struct packet p;
 	const struct ct *known;
 
@@ -116,6 +209,8 @@ int uplink_in(struct __sk_buff *skb)
 		return VERDICT_NEXT;
 	if (!p.ports)
 		return echo(skb, &p, SCOPE_EXTERNAL, 0);
+	if (dsr_read(skb, &p, &service))
+		return accept_direct(skb, &p, &service);
 	known = ct_track(&p);
 	if (known && known->action == CT_DNAT) {
 		struct addr addr = known->addr;
@@ -124,6 +219,8 @@ int uplink_in(struct __sk_buff *skb)
 	}
 	if (known && known->action == CT_BOTH)
 		return follow(skb, &p, known);
+	if (known && known->action == CT_DSR)
+		return follow_direct(skb, &p, known);
 	return open(skb, &p);
 }
 

@@ -89,7 +89,11 @@ static __always_inline int wire_open(struct xdp_md *ctx, const struct packet *p)
 		.scope = SCOPE_EXTERNAL,
 	};
 	enum drop_reason reason = DROP_NO_ENDPOINT;
+	const struct frontend *found = svc_frontend(&key);
 
+	/* No service, or one whose first packets take an option along. */
+	if (!found || found->flags & FRONTEND_DSR)
+		return XDP_PASS;
 	for (int i = 0; i < SVC_TRIES; i++) {
 		struct backend backend;
 		int result =
@@ -120,14 +124,14 @@ int wire(struct xdp_md *ctx)
 	known = ct_track(&p);
 	if (!known)
 		return wire_open(ctx, &p);
-	if (known->action == CT_BOTH) {
+	if (known->action == CT_BOTH || (known->action == CT_DSR && frame_continues(ctx, &p))) {
 		struct ct ct = *known;
 		long result = wire_route(ctx, &p, &ct.addr, &way);
 
 		return wire_send(ctx, &p, &ct, result, &way);
 	}
 	/* As for tcx, a reply is no connection of its own. */
-	return known->action == CT_DNAT ? XDP_PASS : wire_open(ctx, &p);
+	return known->action == CT_SNAT ? wire_open(ctx, &p) : XDP_PASS;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

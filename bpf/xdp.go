@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -25,7 +27,7 @@ var errNoTransmit = errors.New("the driver does not take packets from XDP progra
 func (d *Datapath) attachWire(ifindex int) bool {
 	err := d.tryWire(ifindex)
 	if err != nil {
-		err = errors.Join(err, d.detach(pinName("wire", ifindex)))
+		err = errors.Join(err, d.detachWire(ifindex))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -34,6 +36,17 @@ func (d *Datapath) attachWire(ifindex int) bool {
 	}
 	d.wired[ifindex] = err == nil
 	return err == nil
+}
+
+// detachWire takes the program off now: otherwise the kernel does so a moment
+// later, and refuses another one until then.
+func (d *Datapath) detachWire(ifindex int) error {
+	name := pinName("wire", ifindex)
+	err := detachPinned(filepath.Join(d.cfg.linkDir(), name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, d.detach(name))
 }
 
 func (d *Datapath) tryWire(ifindex int) error {

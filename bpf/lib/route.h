@@ -30,20 +30,24 @@ static __always_inline long route_ask(void *ctx, __u32 ifindex, const struct pac
 	return bpf_fib_lookup(ctx, out, sizeof(*out), 0);
 }
 
-/* Finds the way to an address. Returns 0 when out names the interface, with the
- * addresses of both ends when their neighbour is known.
+/* Returns 0 when out names the interface, with the addresses of both ends when
+ * their neighbour is known.
  */
-static __always_inline int route_lookup(struct __sk_buff *skb, const struct packet *p, const struct addr *to,
-					struct bpf_fib_lookup *out)
+static __always_inline int route_found(long result, struct bpf_fib_lookup *out)
 {
-	long result = route_ask(skb, skb->ifindex, p, to, 0, out);
-
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH) {
 		/* The interface is known, who is behind it is not. */
 		__builtin_memset(out->dmac, 0, sizeof(out->dmac));
 		return 0;
 	}
 	return result == BPF_FIB_LKUP_RET_SUCCESS ? 0 : -DROP_FIB;
+}
+
+/* Finds the way to an address, as route_found says. */
+static __always_inline int route_lookup(struct __sk_buff *skb, const struct packet *p, const struct addr *to,
+					struct bpf_fib_lookup *out)
+{
+	return route_found(route_ask(skb, skb->ifindex, p, to, 0, out), out);
 }
 
 /* A forwarded packet lives a hop shorter. */

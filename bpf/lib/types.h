@@ -47,6 +47,8 @@ enum frontend_flags {
 	FRONTEND_SILENT = 1 << 0,
 	/* The range is a Maglev table: a hash of the client chooses the slot. */
 	FRONTEND_MAGLEV = 1 << 1,
+	/* Backends of other nodes answer the client themselves. */
+	FRONTEND_DSR = 1 << 2,
 };
 
 /* A range of addresses in a set; prefixlen counts the bits of set and addr. The
@@ -132,6 +134,7 @@ enum ct_action {
 	CT_DNAT = 1, /* rewrite the destination to addr, port */
 	CT_SNAT = 2, /* rewrite the source to addr, port */
 	CT_BOTH = 3, /* rewrite the destination to addr, port and the source to from, from_port */
+	CT_DSR = 4, /* as CT_DNAT, to another node that answers itself; from is the source */
 };
 
 /* What to do with packets of a tuple. A translated connection has two entries,
@@ -196,5 +199,6 @@ enum drop_reason {
 	DROP_FIB = 7,
 	DROP_SNAT_PORTS = 8,
 	DROP_SOURCE_RANGE = 9,
-	DROP_MAX = 10,
+	DROP_DSR = 10,
+	DROP_MAX = 11,
 };
