@@ -43,7 +43,7 @@ func addrs(text string) (out []netip.Addr) {
 func newModelLab(t *testing.T) (*lab, *model) {
 	t.Helper()
 	l := newLab(t)
-	takesXDP(t, l.outside)
+	takesXDP(t, l.outside, "eth0")
 	l.attachLabUplink(t)
 	m := &model{
 		endpoints: map[netip.Addr]bpf.Endpoint{}, uplinks: addrs("192.0.2.1 2001:db8::1"),

@@ -97,10 +97,15 @@ func up(name string) error {
 
 func connect(t testing.TB, near, far netns.NsHandle, name string) wire {
 	t.Helper()
+	return connectAs(t, near, far, name, "eth0")
+}
+
+func connectAs(t testing.TB, near, far netns.NsHandle, name, farName string) wire {
+	t.Helper()
 	var w wire
 	within(t, near, func() error {
 		veth := &netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(far)),
+			LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: farName, PeerNamespace: netlink.NsFd(int(far)),
 		}
 		if err := netlink.LinkAdd(veth); err != nil {
 			return err
@@ -113,7 +118,7 @@ func connect(t testing.TB, near, far netns.NsHandle, name string) wire {
 		return netlink.LinkSetUp(link)
 	})
 	within(t, far, func() error {
-		link, err := netlink.LinkByName("eth0")
+		link, err := netlink.LinkByName(farName)
 		if err != nil {
 			return err
 		}

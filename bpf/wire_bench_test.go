@@ -32,7 +32,7 @@ func BenchmarkRootWire(b *testing.B) {
 		} {
 			b.Run(family+" "+name, func(b *testing.B) {
 				l := newLab(b)
-				takesXDP(b, l.outside)
+				takesXDP(b, l.outside, "eth0")
 				l.attachLabUplink(b)
 				client, server := netip.MustParseAddr(a.node), netip.MustParseAddr(a.outside)
 				within(b, l.node, func() error { return netlink.NeighSet(neighbour(l.uplink.near, server, l.uplink.farMAC)) })

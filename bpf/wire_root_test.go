@@ -23,8 +23,8 @@ const (
 	setGRO         = 0x2c
 )
 
-// ethtool sets a feature of eth0 of a namespace.
-func ethtool(t testing.TB, ns netns.NsHandle, request, value uint32) {
+// ethtool sets a feature of an interface of a namespace.
+func ethtool(t testing.TB, ns netns.NsHandle, name string, request, value uint32) {
 	t.Helper()
 	within(t, ns, func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -38,7 +38,7 @@ func ethtool(t testing.TB, ns netns.NsHandle, request, value uint32) {
 			data *[2]uint32
 			rest [16]byte
 		}{data: &data}
-		copy(ifreq.name[:], "eth0")
+		copy(ifreq.name[:], name)
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&ifreq)))
 		if errno != 0 {
 			return errno
@@ -49,10 +49,10 @@ func ethtool(t testing.TB, ns netns.NsHandle, request, value uint32) {
 
 // takesXDP has the far end of a veth pair take packets from XDP programs, and
 // send such as come from a wire, with checksums.
-func takesXDP(t testing.TB, far netns.NsHandle) {
+func takesXDP(t testing.TB, far netns.NsHandle, name string) {
 	t.Helper()
-	ethtool(t, far, setGRO, 1)
-	ethtool(t, far, setTxChecksums, 0)
+	ethtool(t, far, name, setGRO, 1)
+	ethtool(t, far, name, setTxChecksums, 0)
 }
 
 // attachLabUplink attaches the programs to the lab's uplink again.
@@ -79,7 +79,7 @@ func wantXDP(t testing.TB, d *bpf.Datapath, ifindex int, want bool) {
 func TestRootWireAttaches(t *testing.T) {
 	l := newLab(t)
 	wantXDP(t, l.datapath, l.uplink.near, false)
-	takesXDP(t, l.outside)
+	takesXDP(t, l.outside, "eth0")
 	l.attachLabUplink(t)
 	wantXDP(t, l.datapath, l.uplink.near, true)
 	second := &lab{node: l.node, uplink: l.uplink}
@@ -91,10 +91,10 @@ func TestRootWireAttaches(t *testing.T) {
 	wantXDP(t, second.datapath, l.uplink.near, true)
 	second.attachLabUplink(t)
 	wantXDP(t, second.datapath, l.uplink.near, true)
-	ethtool(t, l.outside, setGRO, 0)
+	ethtool(t, l.outside, "eth0", setGRO, 0)
 	second.attachLabUplink(t)
 	wantXDP(t, second.datapath, l.uplink.near, false)
-	ethtool(t, l.outside, setGRO, 1)
+	ethtool(t, l.outside, "eth0", setGRO, 1)
 	second.attachLabUplink(t)
 	wantXDP(t, second.datapath, l.uplink.near, true)
 	if err := second.datapath.DetachUplink(l.uplink.near); err != nil {
@@ -110,10 +110,10 @@ func TestRootWireAttaches(t *testing.T) {
 // neighbours are known.
 func TestRootWireForwards(t *testing.T) {
 	l := newLab(t)
-	takesXDP(t, l.outside)
+	takesXDP(t, l.outside, "eth0")
 	l.attachLabUplink(t)
 	peer, near := l.addPeer(t)
-	takesXDP(t, peer)
+	takesXDP(t, peer, "eth0")
 	within(t, l.node, func() error { return l.datapath.AttachUplink(near, peerOwn()) })
 	wantXDP(t, l.datapath, near, true)
 	first := uint32(1000)
@@ -157,7 +157,7 @@ func TestRootWireForwards(t *testing.T) {
 // also for packets whose checksum is still to be made.
 func TestRootWireLocalBackend(t *testing.T) {
 	l := newLab(t)
-	ethtool(t, l.outside, setGRO, 1)
+	ethtool(t, l.outside, "eth0", setGRO, 1)
 	l.attachLabUplink(t)
 	wantXDP(t, l.datapath, l.uplink.near, true)
 	peer, _ := l.addPeer(t)
@@ -169,7 +169,7 @@ func TestRootWireLocalBackend(t *testing.T) {
 			"peer": {Addr: remote.Addr(), Port: remote.Port()},
 		} {
 			for _, checksums := range []uint32{0, 1} {
-				ethtool(t, l.outside, setTxChecksums, checksums)
+				ethtool(t, l.outside, "eth0", setTxChecksums, checksums)
 				for kind, protocol := range map[string]bpf.Protocol{"tcp": bpf.ProtocolTCP, "udp": bpf.ProtocolUDP} {
 					first += 4
 					service := netip.AddrPortFrom(netip.MustParseAddr(a.node), uint16(30000+first))
