@@ -121,7 +121,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 
 func (l *lab) randomService(t *testing.T, rnd *rand.Rand, f bpf.Frontend, first uint32) modelService {
 	t.Helper()
-	s := modelService{affinity: rnd.IntN(3) == 0, number: 1 + rnd.Uint64N(8), silent: rnd.IntN(2) == 0}
+	s := modelService{affinity: rnd.IntN(3) == 0, number: 1 + rnd.Uint64N(8), silent: rnd.IntN(2) == 0, direct: rnd.IntN(3) == 0}
 	for _, addr := range slices.Concat(somePods, ownPods, someRemotes) {
 		if addr.Is4() != f.Addr.Is4() || rnd.IntN(3) > 0 {
 			continue
@@ -140,7 +140,7 @@ func (l *lab) randomService(t *testing.T, rnd *rand.Rand, f bpf.Frontend, first 
 		slots = s.table
 	}
 	publish(t, l.datapath, f, first, slots...)
-	r := bpf.Range{First: first, Count: uint32(len(slots)), Generation: 2, Silent: s.silent, Maglev: s.table != nil}
+	r := bpf.Range{First: first, Count: uint32(len(slots)), Generation: 2, Silent: s.silent, Maglev: s.table != nil, Direct: s.direct}
 	if s.affinity {
 		r.Affinity, r.Service = 10800, s.number
 	}

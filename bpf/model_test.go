@@ -24,6 +24,8 @@ type modelService struct {
 	silent  bool
 	// table has the backend of each slot, when a hash of the client chooses it.
 	table []bpf.Backend
+	// direct has backends of other nodes answer the client themselves.
+	direct bool
 }
 
 // modelTuple is a connection as a packet has it.
@@ -34,7 +36,7 @@ type modelTuple struct {
 
 // modelEntry says what to do with the packets of a connection.
 type modelEntry struct {
-	action   string // "dnat", "snat" or "both"
+	action   string // "dnat", "snat", "both" or "direct"
 	src, dst netip.AddrPort
 	// closed is a TCP connection that one end has closed.
 	closed bool
@@ -80,10 +82,15 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 	if !in.ports {
 		return m.echo(in, bpf.ScopeExternal)
 	}
+	if f, named := in.direct(); named {
+		return m.acceptDirect(in, f)
+	}
 	if e, known := m.track(in); known && e.action == "dnat" {
 		return m.toPod(in.to(e.dst), "known, to a pod")
 	} else if known && e.action == "both" {
 		return m.passOn(in, e)
+	} else if known && e.action == "direct" {
+		return m.passDirect(in, e)
 	}
 	return m.open(in, seen)
 }
@@ -165,6 +172,10 @@ func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen 
 		m.keep(in.src.Addr(), service, netip.AddrPort{})
 	} else {
 		m.keep(in.src.Addr(), service, out.dst)
+	}
+	if b.Flags == 0 && service.direct && (in.hasRoom() || !in.opens()) {
+		m.conntrack[in.tuple()] = modelEntry{action: "direct", src: in.src, dst: out.dst}
+		return m.passDirect(in, m.conntrack[in.tuple()])
 	}
 	if b.Flags == 0 {
 		return m.openRemote(in, out)

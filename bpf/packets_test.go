@@ -29,11 +29,14 @@ func randomPacket(rnd *rand.Rand, m *model, fromPod bool) []byte {
 	src, dst := randomEnds(rnd, m, fromPod)
 	proto := pick(rnd, []byte{unix.IPPROTO_TCP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6, 47})
 	packet := randomFrame(rnd, src, dst, proto)
+	if !fromPod && rnd.IntN(20) == 0 {
+		packet = randomDirect(rnd, m, packet)
+	}
 	switch rnd.IntN(20) {
 	case 0:
 		// The kernel runs no program on a packet without the header of IP.
 		least := 34
-		if src.Addr().Is6() {
+		if packet[12] == 0x86 {
 			least = 54
 		}
 		packet = packet[:least+rnd.IntN(len(packet)-least)]
@@ -81,6 +84,9 @@ func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
 		if m.fragment = rnd.IntN(15) == 0; m.fragment {
 			binary.BigEndian.PutUint16(m.header[6:], pick(rnd, []uint16{0x2000, 0x2010, 0x0010}))
 		}
+		if m.ports && len(m.options) == 0 && !m.fragment && rnd.IntN(10) == 0 {
+			m = m.withOption(randomNamed(rnd, dst))
+		}
 		return m.bytes()
 	}
 	m.ether[12], m.ether[13] = 0x86, 0xdd
@@ -93,7 +99,15 @@ func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
 		m.fragment = kind == unix.IPPROTO_FRAGMENT
 	}
 	binary.BigEndian.PutUint16(m.header[4:], uint16(len(m.header)-40+len(m.payload)))
+	if m.ports && len(m.header) == 40 && rnd.IntN(10) == 0 {
+		m = m.withOption(randomNamed(rnd, dst))
+	}
 	return m.bytes()
+}
+
+// randomNamed is what another node says that a client came by.
+func randomNamed(rnd *rand.Rand, like netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(ofFamily(rnd, someServices, like.Addr()), pick(rnd, somePorts))
 }
 
 func randomPayload(rnd *rand.Rand, proto byte) []byte {

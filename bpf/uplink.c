@@ -112,8 +112,6 @@ static __noinline int accept_direct(struct __sk_buff *skb, const struct packet *
 	__u32 uplink = skb->ifindex;
 	int err;
 
-	if (!dsr_known(service))
-		return drop(DROP_DSR);
 	/* Where the client is; it need not be where this came from. */
 	if (!route_found(route_ask(skb, uplink, p, &p->tuple.src, 0, &way), &way))
 		uplink = way.ifindex;

@@ -29,6 +29,13 @@ static long affinity_compare(__u32 i, void *data)
 	return 1;
 }
 
+/* Looks for a backend among some slots. */
+static __always_inline bool affinity_has(struct affinity_search *search, __u32 count)
+{
+	bpf_loop(count < AFFINITY_SEARCH ? count : AFFINITY_SEARCH, affinity_compare, search, 0);
+	return search->found;
+}
+
 /* Finds the backend that the client had last, by whichever frontend of the Service,
  * when that was not too long ago and this frontend has it, too. Each use starts the
  * time anew.
@@ -38,14 +45,12 @@ static __always_inline bool affinity_find(const struct affinity_key *who, const 
 {
 	struct affinity *last = bpf_map_lookup_elem(&affinities, who);
 	__u64 now = bpf_ktime_get_ns();
-	__u32 count = frontend->count < AFFINITY_SEARCH ? frontend->count : AFFINITY_SEARCH;
 
 	if (!last || now - last->seen > frontend->affinity * AFFINITY_SECOND)
 		return false;
 	struct affinity_search search = { .addr = last->addr, .first = frontend->first, .port = last->port };
 
-	bpf_loop(count, affinity_compare, &search, 0);
-	if (!search.found)
+	if (!affinity_has(&search, frontend->count))
 		return false;
 	/* Two CPUs may set the time at once: both mean now. */
 	last->seen = now;

@@ -214,17 +214,29 @@ static __always_inline bool dsr_is(const struct frontend_key *key)
 	return found && found->flags & FRONTEND_DSR;
 }
 
-/* Tells whether this node knows the frontend that an option names. Addresses of
- * other nodes are frontends for the pods here only.
+/* Tells whether a frontend leads to a backend, without asking the client. */
+static __always_inline bool dsr_leads(const struct frontend_key *key, const struct addr *addr, __be16 port)
+{
+	const struct frontend *found = table_frontend(key);
+	struct affinity_search search = { .addr = *addr, .port = port };
+
+	if (!found || !(found->flags & FRONTEND_DSR))
+		return false;
+	search.first = found->first;
+	return affinity_has(&search, found->count);
+}
+
+/* Tells whether the frontend that an option names leads to where the packet goes.
+ * Addresses of other nodes are frontends for the pods here only.
  */
-static __always_inline bool dsr_known(const struct frontend_key *named)
+static __always_inline bool dsr_known(const struct frontend_key *named, const struct tuple *tuple)
 {
 	struct frontend_key key = *named;
 
-	if (dsr_is(&key))
+	if (dsr_leads(&key, &tuple->dst, tuple->dport))
 		return true;
 	key.scope = SCOPE_CLUSTER;
-	return dsr_is(&key);
+	return dsr_leads(&key, &tuple->dst, tuple->dport);
 }
 
 /* Enters a connection whose packets go to a backend of another node with their
@@ -247,7 +259,8 @@ static __always_inline int dsr_create(const struct tuple *tuple, const struct ba
 /* Enters both ways of a connection that another node has sent here: requests go
  * to where they are going, replies come from the service address and leave by the
  * uplink. Of two connections of one client to one backend by different addresses
- * the last one is answered.
+ * the last one is answered. A connection that is known stays so when its backend
+ * leaves the Service.
  */
 static __always_inline int dsr_enter(const struct tuple *tuple, const struct frontend_key *service, __u32 uplink)
 {
@@ -258,23 +271,25 @@ static __always_inline int dsr_enter(const struct tuple *tuple, const struct fro
 		.dport = tuple->sport,
 		.proto = tuple->proto,
 	};
-	struct ct reply = {
+	struct ct entry = {
 		.addr = service->addr,
 		.port = service->port,
 		.action = CT_SNAT,
+		.reply = true,
 		.ifindex = uplink,
 		.seen = bpf_ktime_get_coarse_ns(),
 	};
-	struct ct request = {
-		.addr = tuple->dst,
-		.port = tuple->dport,
-		.action = CT_DNAT,
-		.ifindex = uplink,
-		.seen = reply.seen,
-	};
+	const struct ct *known = bpf_map_lookup_elem(&conntrack, &back);
+	bool same = known && known->action == CT_SNAT && known->port == service->port &&
+		    addr_equal(&known->addr, &service->addr);
 
-	if (bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY) ||
-	    bpf_map_update_elem(&conntrack, tuple, &request, BPF_ANY))
+	if (!same && !dsr_known(service, tuple))
+		return -DROP_DSR;
+	if (bpf_map_update_elem(&conntrack, &back, &entry, BPF_ANY))
 		return -DROP_CT_FULL;
-	return 0;
+	entry.addr = tuple->dst;
+	entry.port = tuple->dport;
+	entry.action = CT_DNAT;
+	entry.reply = false;
+	return bpf_map_update_elem(&conntrack, tuple, &entry, BPF_ANY) ? -DROP_CT_FULL : 0;
 }
