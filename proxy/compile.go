@@ -45,6 +45,8 @@ type Facts struct {
 	// Balancing is for connections from other hosts to Services that do not say
 	// how; empty is BalanceRandom.
 	Balancing Balancing
+	// Forwarding is for those to backends of other nodes; empty is ForwardSNAT.
+	Forwarding Forwarding
 }
 
 // Tables are what each frontend leads to.
@@ -71,11 +73,14 @@ type Target struct {
 	Silent bool
 	// Maglev has a hash of the client choose the backend.
 	Maglev bool
+	// Direct has backends of other nodes answer the client themselves. It is also
+	// on frontends of other nodes, by which these are told.
+	Direct bool
 }
 
 // Equal tells whether the data path has the same for both.
 func (t Target) Equal(other Target) bool {
-	return t.Affinity == other.Affinity && t.Service == other.Service && t.Silent == other.Silent && t.Maglev == other.Maglev &&
+	return t.Affinity == other.Affinity && t.Service == other.Service && t.Silent == other.Silent && t.Maglev == other.Maglev && t.Direct == other.Direct &&
 		slices.Equal(t.Backends, other.Backends) && (t.Sources == nil) == (other.Sources == nil) && slices.Equal(t.Sources, other.Sources)
 }
 
@@ -136,8 +141,9 @@ type compiler struct {
 	claims *claims
 	// seen are the frontends in the claims.
 	seen map[bpf.Frontend]bool
-	// balance is for connections from other hosts.
-	balance Balancing
+	// balance and forwardDirect are for connections from other hosts.
+	balance       Balancing
+	forwardDirect bool
 }
 
 func newCompiler(object string, created metav1.Time, facts Facts) *compiler {
@@ -150,7 +156,7 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 	if !served(s) {
 		return c.claims
 	}
-	c.balance = c.balancing(s)
+	c.balance, c.forwardDirect = c.balancing(s), c.direct(s)
 	addrs, external := c.addresses("spec.clusterIPs", clusterIPs(s)), c.external(s)
 	slices = c.ofFamilies(s, slices)
 	for i, port := range s.Spec.Ports {
@@ -215,17 +221,34 @@ func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
 	return 0, false
 }
 
+// pools are where the backends of a Service port come from: for all clients on
+// this node, for cluster addresses, for other hosts and for the addresses of other
+// nodes.
+type pools struct{ all, inside, outside, peers *pool }
+
+func (c *compiler) pools(s *corev1.Service, found endpoints) pools {
+	all := &pool{from: found, facts: c.facts}
+	local := &pool{from: found.local(c.facts.NodeName), facts: c.facts}
+	p := pools{all, all, all, all}
+	if s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal {
+		p.inside = local
+	}
+	// All nodes must choose among the same, and know what others may choose.
+	same := &pool{from: found.everywhere(), facts: c.facts}
+	switch {
+	case s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
+		p.outside = local
+	case c.forwardDirect:
+		p.outside, p.peers = same, same
+	case c.balance == BalanceMaglev:
+		p.outside = same
+	}
+	return p
+}
+
 // port makes all frontends of one port of a Service.
 func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external external, port corev1.ServicePort, protocol bpf.Protocol, found endpoints) {
-	all := &pool{from: found, facts: c.facts}
-	inside, outside := all, all
-	local := &pool{from: found.local(c.facts.NodeName), facts: c.facts}
-	if s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal {
-		inside = local
-	}
-	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		outside = local
-	}
+	from := c.pools(s, found)
 	target := Target{Affinity: affinity(s)}
 	if target.Affinity > 0 {
 		target.Service = number(s, port)
@@ -233,44 +256,39 @@ func (c *compiler) port(s *corev1.Service, clusterAddrs []netip.Addr, external e
 	if protocol == bpf.ProtocolUDP {
 		target.Serving = found.serving()
 	}
-	add := func(addr netip.Addr, number int32, scope bpf.Scope, from *pool) {
-		target.Backends = from.backends(addr.Is4())
+	add := func(addr netip.Addr, number int32, scope bpf.Scope, pool *pool) {
+		target.Backends = pool.backends(addr.Is4())
 		target.Maglev = scope == bpf.ScopeExternal && c.balance == BalanceMaglev && tabled(len(target.Backends))
-		target.Silent = scope == bpf.ScopeExternal && len(target.Backends) == 0 && len(all.backends(addr.Is4())) > 0
+		target.Silent = scope == bpf.ScopeExternal && len(target.Backends) == 0 && len(from.all.backends(addr.Is4())) > 0
 		c.claim(bpf.Frontend{Addr: addr, Port: uint16(number), Protocol: protocol, Scope: scope}, target)
 	}
 	for _, addr := range clusterAddrs {
-		add(addr, port.Port, bpf.ScopeCluster, inside)
+		add(addr, port.Port, bpf.ScopeCluster, from.inside)
 	}
+	target.Direct = c.forwardDirect
 	// Pods and the node itself reach the other addresses with policy Cluster.
 	for _, addr := range external.addrs {
 		if external.restricted[addr] {
 			target.Sources = external.sources
 		}
-		add(addr, port.Port, bpf.ScopeCluster, all)
-		add(addr, port.Port, bpf.ScopeExternal, outside)
+		add(addr, port.Port, bpf.ScopeCluster, from.all)
+		add(addr, port.Port, bpf.ScopeExternal, from.outside)
 		target.Sources = nil
 	}
 	if port.NodePort > 0 {
-		c.nodePort(s, func(addr netip.Addr, scope bpf.Scope) {
-			from := all
-			if scope == bpf.ScopeExternal {
-				from = outside
-			}
-			add(addr, port.NodePort, scope, from)
-		})
+		c.nodePort(s, from, func(addr netip.Addr, scope bpf.Scope, pool *pool) { add(addr, port.NodePort, scope, pool) })
 	}
 }
 
 // nodePort adds all addresses that a NodePort has.
-func (c *compiler) nodePort(s *corev1.Service, add func(netip.Addr, bpf.Scope)) {
+func (c *compiler) nodePort(s *corev1.Service, from pools, add func(netip.Addr, bpf.Scope, *pool)) {
 	for _, addr := range c.facts.nodePortAddrs() {
 		if !hasFamily(s, addr) {
 			continue
 		}
-		add(addr, bpf.ScopeCluster)
+		add(addr, bpf.ScopeCluster, from.all)
 		if !addr.IsLoopback() {
-			add(addr, bpf.ScopeExternal)
+			add(addr, bpf.ScopeExternal, from.outside)
 		}
 	}
 	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
@@ -278,7 +296,7 @@ func (c *compiler) nodePort(s *corev1.Service, add func(netip.Addr, bpf.Scope)) 
 	}
 	for _, addr := range c.facts.peerPortAddrs() {
 		if hasFamily(s, addr) {
-			add(addr, bpf.ScopeCluster)
+			add(addr, bpf.ScopeCluster, from.peers)
 		}
 	}
 }

@@ -80,6 +80,9 @@ func text(tables Tables) []string {
 		if target.Maglev {
 			line += " maglev"
 		}
+		if target.Direct {
+			line += " direct"
+		}
 		out = append(out, line)
 	}
 	slices.Sort(out)
@@ -204,6 +207,28 @@ func TestCompile(t *testing.T) {
 				"198.51.100.1:80 TCP/1 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0) maglev",
 			},
 		},
+		"direct server return": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs, s.Annotations = []string{"198.51.100.1"}, map[string]string{"slipway.dev/external-forwarding": "dsr"}
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
+			[]string{
+				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)",
+				"198.51.100.1:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0) direct",
+				"198.51.100.1:80 TCP/1 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0) direct",
+			},
+		},
+		"direct server return with policy Local": {
+			service(func(s *corev1.Service) {
+				s.Spec.ExternalIPs, s.Annotations = []string{"198.51.100.1"}, map[string]string{"slipway.dev/external-forwarding": "dsr"}
+				s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+			}),
+			[]*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"))},
+			[]string{
+				"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1)", "198.51.100.1:80 TCP/0 -> 10.244.0.7:8080(1)",
+				"198.51.100.1:80 TCP/1 -> 10.244.0.7:8080(1)",
+			},
+		},
 		"Maglev with one endpoint": {
 			service(func(s *corev1.Service) {
 				s.Spec.ExternalIPs, s.Annotations = []string{"198.51.100.1"}, map[string]string{"slipway.dev/load-balancing": "maglev"}
@@ -298,6 +323,10 @@ func TestCompileTellsProblems(t *testing.T) {
 			`spec.externalIPs[0] "fd00::1": the Service has no IPv6 address`},
 		"load balancing": {service(func(s *corev1.Service) { s.Annotations = map[string]string{"slipway.dev/load-balancing": "fair"} }), nil,
 			`metadata.annotations[slipway.dev/load-balancing] "fair": expected random or maglev`},
+		"forwarding": {service(func(s *corev1.Service) {
+			s.Annotations = map[string]string{"slipway.dev/external-forwarding": "tunnel"}
+		}), nil,
+			`metadata.annotations[slipway.dev/external-forwarding] "tunnel": expected snat or dsr`},
 		"no address": {service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"x"} }), nil,
 			`spec.externalIPs[0] "x": expected an IP address`},
 		"wrong family": {service(nil), slice(discoveryv1.AddressTypeIPv4, up("fd00::1", "n1")),

@@ -40,6 +40,15 @@ func (e endpoints) local(node string) endpoints {
 	return out
 }
 
+// everywhere has no hints, so that all nodes use the same.
+func (e endpoints) everywhere() endpoints {
+	out := slices.Clone(e)
+	for i := range out {
+		out[i].nodes, out[i].zones = nil, nil
+	}
+	return out
+}
+
 // usable keeps those of a family that are ready, and of these the ones that are
 // meant for the node; if there is none, those that still serve while they
 // terminate.

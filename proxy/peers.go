@@ -43,5 +43,6 @@ func (p *Proxy) facts(addrs []netip.Addr) Facts {
 	}
 	facts := NewFacts(p.cfg.NodeName, addrs, nodes)
 	facts.NodePorts, facts.Balancing = p.ports, p.cfg.Balancing
+	facts.Forwarding = p.cfg.Forwarding
 	return facts
 }

@@ -57,6 +57,8 @@ type Config struct {
 	// Balancing is for connections from other hosts to Services that do not say
 	// how; empty is BalanceRandom.
 	Balancing Balancing
+	// Forwarding is for those to backends of other nodes; empty is ForwardSNAT.
+	Forwarding Forwarding
 	// Recorder makes Events about objects that cannot be served; may be nil.
 	Recorder record.EventRecorder
 	// Registry gets the metrics; may be nil.

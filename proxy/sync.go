@@ -179,7 +179,7 @@ func (p *Proxy) slicesOf(key string) []*discoveryv1.EndpointSlice {
 }
 
 func (f Facts) equal(other Facts) bool {
-	return f.NodeName == other.NodeName && f.Zone == other.Zone && f.Balancing == other.Balancing &&
+	return f.NodeName == other.NodeName && f.Zone == other.Zone && f.Balancing == other.Balancing && f.Forwarding == other.Forwarding &&
 		slices.Equal(f.NodeAddrs, other.NodeAddrs) && slices.Equal(f.PeerAddrs, other.PeerAddrs) &&
 		slices.Equal(f.Primary, other.Primary)
 }

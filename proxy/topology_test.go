@@ -3,11 +3,14 @@
 package proxy
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"slipway.dev/slipway/bpf"
 )
 
 // hint gives an endpoint hints for a node and a zone; - is none.
@@ -78,5 +81,26 @@ func TestHints(t *testing.T) {
 				t.Errorf("backends %s, expected %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// Connections from other hosts do not follow hints where all nodes must choose
+// among the same endpoints.
+func TestHintsOfOtherHosts(t *testing.T) {
+	external := bpf.Frontend{Addr: netip.MustParseAddr("198.51.100.1"), Port: 80, Protocol: bpf.ProtocolTCP, Scope: bpf.ScopeExternal}
+	for annotation, want := range map[string]int{"": 1, balancingAnnotation + "=maglev": 2, forwardingAnnotation + "=dsr": 2} {
+		key, value, _ := strings.Cut(annotation, "=")
+		endpoints := slice(discoveryv1.AddressTypeIPv4, up("10.0.0.1", "n1"), up("10.0.0.2", "n2"))
+		hint(endpoints, 0, "-", "z1")
+		hint(endpoints, 1, "-", "z2")
+		facts := node
+		facts.Zone = "z1"
+		s := service(func(s *corev1.Service) {
+			s.Spec.ExternalIPs, s.Annotations = []string{"198.51.100.1"}, map[string]string{key: value}
+		})
+		tables, _ := Compile(Objects{Services: []*corev1.Service{s}, Slices: []*discoveryv1.EndpointSlice{endpoints}}, facts)
+		if got := len(tables[external].Backends); got != want {
+			t.Errorf("annotation %q: %d backends, expected %d", annotation, got, want)
+		}
 	}
 }

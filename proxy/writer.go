@@ -95,7 +95,7 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 // that the first apply writes its frontend anew.
 func (w *writer) adopt(rng bpf.Range, known map[uint32]*share) (entry, error) {
 	e := entry{rng: rng, target: Target{
-		Affinity: rng.Affinity, Service: rng.Service, Silent: rng.Silent, Maglev: rng.Maglev,
+		Affinity: rng.Affinity, Service: rng.Service, Silent: rng.Silent, Maglev: rng.Maglev, Direct: rng.Direct,
 		Sources: w.sources.adopt(rng.Sources),
 	}}
 	if rng.Count == 0 {
@@ -173,7 +173,7 @@ func (w *writer) set(frontend bpf.Frontend, target Target) error {
 		target: target,
 		rng: bpf.Range{
 			Generation: old.rng.Generation + 1, Affinity: target.Affinity, Service: target.Service,
-			Silent: target.Silent, Maglev: target.Maglev,
+			Silent: target.Silent, Maglev: target.Maglev, Direct: target.Direct,
 		},
 	}
 	err := w.fill(&fresh)

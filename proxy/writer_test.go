@@ -128,7 +128,7 @@ func (f *fake) tables() Tables {
 	out := Tables{}
 	for k := range f.frontends {
 		r := f.frontends[k]
-		out[k] = Target{Backends: f.resolve(k), Affinity: r.Affinity, Service: r.Service, Sources: f.sources[r.Sources], Silent: r.Silent, Maglev: r.Maglev}
+		out[k] = Target{Backends: f.resolve(k), Affinity: r.Affinity, Service: r.Service, Sources: f.sources[r.Sources], Silent: r.Silent, Maglev: r.Maglev, Direct: r.Direct}
 	}
 	return out
 }
@@ -163,6 +163,7 @@ func randomTables(rnd *rand.Rand) Tables {
 			continue
 		}
 		tables[frontend(i)] = Target{
+			Direct:   rnd.IntN(3) == 0,
 			Maglev:   tabled(len(backends)) && rnd.IntN(2) == 0,
 			Backends: backends, Affinity: uint32(rnd.IntN(3)) * 10800, Service: uint64(rnd.IntN(2)), Silent: rnd.IntN(2) == 0, Sources: randomSources[rnd.IntN(len(randomSources))],
 		}

@@ -100,7 +100,9 @@ func readTables(v *bpf.View) (proxy.Tables, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read backends of %s port %d/%s: %w", f.Addr, f.Port, f.Protocol, err)
 		}
-		target := proxy.Target{Backends: backends, Affinity: r.Affinity, Service: r.Service, Silent: r.Silent, Maglev: r.Maglev}
+		target := proxy.Target{
+			Backends: backends, Affinity: r.Affinity, Service: r.Service, Silent: r.Silent, Maglev: r.Maglev, Direct: r.Direct,
+		}
 		if r.Sources != 0 {
 			target.Sources = slices.SortedFunc(slices.Values(sources[r.Sources]), netip.Prefix.Compare)
 		}

@@ -54,7 +54,7 @@ type options struct {
 
 func command() *cobra.Command {
 	var opts options
-	cfg := agent.Config{HTTPPort: 80, HTTPSPort: 443, ProxyHealth: ":10256", Balancing: proxy.BalanceRandom, Paths: agent.Paths{
+	cfg := agent.Config{HTTPPort: 80, HTTPSPort: 443, ProxyHealth: ":10256", Balancing: proxy.BalanceRandom, Forwarding: proxy.ForwardSNAT, Paths: agent.Paths{
 		Pins: "/sys/fs/bpf/slipway", Cgroup: "/sys/fs/cgroup", Kubelet: "/var/lib/kubelet",
 		Volumes: "/var/lib/slipway/volumes", CNIState: "/var/lib/slipway/cni",
 		CNISocket: "/run/slipway/cni.sock", CNIConf: "/etc/cni/net.d",
@@ -87,6 +87,7 @@ container runtime looks for CNI plugins.`,
 	flags.StringSliceVar(&cfg.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that NodePorts are served on, and the words primary, localhost and all (default: all)")
 	flags.StringVar(&cfg.ProxyHealth, "healthz-bind-address", cfg.ProxyHealth, "address to serve the health of the service proxy on; empty for none")
 	flags.Var(&cfg.Balancing, "external-load-balancing", "how connections from other hosts find their backend, unless the Service says")
+	flags.Var(&cfg.Forwarding, "external-forwarding", "how connections from other hosts get to backends of other nodes, unless the Service says")
 	shared.StringVar(&cfg.Pins, "pin-dir", cfg.Pins, "directory on a BPF file system")
 	flags.StringVar(&cfg.Cgroup, "cgroup", cfg.Cgroup, "cgroup v2 directory that all pods and node processes are below")
 	flags.StringVar(&cfg.Kubelet, "kubelet-dir", cfg.Kubelet, "root directory of the kubelet")

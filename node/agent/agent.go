@@ -49,6 +49,8 @@ type Config struct {
 	ProxyHealth string
 	// Balancing is how connections from other hosts find their backend.
 	Balancing proxy.Balancing
+	// Forwarding is how they get to backends of other nodes.
+	Forwarding proxy.Forwarding
 	Paths
 	// Client and Dynamic have the rights of the agent.
 	Client   kubernetes.Interface
@@ -149,8 +151,9 @@ func (a *Agent) makeParts() error {
 	var err error
 	a.proxy, err = proxy.New(proxy.Config{
 		NodeName: a.cfg.NodeName, Informers: a.informers, Pods: a.ownPods.Core().V1().Pods(), Datapath: a.datapath,
-		NodePortAddresses: a.cfg.NodePortAddresses, Balancing: a.cfg.Balancing, HealthAddress: a.cfg.ProxyHealth,
-		Registry: a.cfg.Registry, Recorder: a.recorder("slipway-proxy"), Log: a.cfg.Log.With("component", "proxy"),
+		NodePortAddresses: a.cfg.NodePortAddresses, Balancing: a.cfg.Balancing, Forwarding: a.cfg.Forwarding,
+		HealthAddress: a.cfg.ProxyHealth, Registry: a.cfg.Registry,
+		Recorder: a.recorder("slipway-proxy"), Log: a.cfg.Log.With("component", "proxy"),
 	})
 	if err != nil {
 		return fmt.Errorf("make proxy: %w", err)

@@ -155,9 +155,10 @@ func selects(policy *networkingv1.NetworkPolicy, pod *corev1.Pod) bool {
 }
 
 // sameTarget compares what the kernel has with what the objects call for. How
-// connections are balanced may be a flag of the agent, which is not known here.
+// connections are balanced and forwarded may be flags of the agent, which are not
+// known here.
 func sameTarget(have, want proxy.Target) bool {
-	want.Maglev = have.Maglev
+	want.Maglev, want.Direct = have.Maglev, have.Direct
 	return have.Equal(want)
 }
 
