@@ -4,7 +4,6 @@ package bpf_test
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/internal/roottest"
@@ -106,9 +104,9 @@ func (l *lab) leadTo(t *testing.T, number int) {
 	})
 }
 
-// echoIn starts a server, TCP and UDP, that says its name before all that it is
-// sent.
-func echoIn(t *testing.T, ns netns.NsHandle, host, name string) (at netip.AddrPort) {
+// countIn starts a server, TCP and UDP, that answers with its name, how much it was
+// sent and by whom.
+func countIn(t *testing.T, ns netns.NsHandle, host, name string) (at netip.AddrPort) {
 	t.Helper()
 	within(t, ns, func() error {
 		listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -128,67 +126,51 @@ func echoIn(t *testing.T, ns netns.NsHandle, host, name string) (at netip.AddrPo
 				if err != nil {
 					return
 				}
-				go echoStream(conn, name)
+				go count(name, func(buf []byte) (int, net.Addr, error) {
+					n, err := conn.Read(buf)
+					return n, conn.RemoteAddr(), err
+				}, func(answer []byte, _ net.Addr) (int, error) { return conn.Write(answer) })
 			}
 		}()
-		go echoPackets(packets, name)
+		go count(name, packets.ReadFrom, packets.WriteTo)
 		return nil
 	})
 	return at
 }
 
-func echoStream(conn net.Conn, name string) {
-	defer conn.Close()
+func count(name string, read func([]byte) (int, net.Addr, error), write func([]byte, net.Addr) (int, error)) {
 	buf := make([]byte, 2048)
 	for {
-		n, err := conn.Read(buf)
+		n, from, err := read(buf)
 		if err != nil {
 			return
 		}
-		if _, err := conn.Write(append([]byte(name+" "), buf[:n]...)); err != nil {
+		host, _, _ := net.SplitHostPort(from.String())
+		if _, err := write(fmt.Appendf(nil, "%s %d %s", name, n, host), from); err != nil {
 			return
 		}
 	}
 }
 
-func echoPackets(conn net.PacketConn, name string) {
-	buf := make([]byte, 2048)
-	for {
-		n, from, err := conn.ReadFrom(buf)
-		if err != nil {
-			return
-		}
-		if _, err := conn.WriteTo(append([]byte(name+" "), buf[:n]...), from); err != nil {
-			return
-		}
-	}
-}
-
-// say sends words over a connection and returns who has answered.
-func say(conn net.Conn, words string) (string, error) {
+// say sends so many bytes over a connection, and returns who has answered and what
+// client that has seen.
+func say(conn net.Conn, size int) (name, client string, err error) {
 	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
-		return "", err
+		return "", "", err
 	}
-	if _, err := conn.Write([]byte(words)); err != nil {
-		return "", err
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		return "", "", err
 	}
-	buf := make([]byte, len(words)+16)
-	n := 0
-	for n < len(words) {
-		more, err := conn.Read(buf[n:])
-		if err != nil {
-			return "", err
-		}
-		n += more
+	buf := make([]byte, 128)
+	n, err := conn.Read(buf)
+	if err != nil {
+		return "", "", err
 	}
-	var name string
-	if _, err := fmt.Sscan(string(buf[:n]), &name); err != nil {
-		return "", err
+	got := 0
+	if _, err := fmt.Sscan(string(buf[:n]), &name, &got, &client); err != nil || got != size {
+		return "", "", fmt.Errorf("%d bytes were answered with %q", size, buf[:n])
 	}
-	if got := string(buf[len(name)+1 : n]); got != words {
-		return "", fmt.Errorf("%q was answered with %q", words, got)
-	}
-	return name, nil
+	return name, client, nil
 }
 
 // A connection goes on when the node that balances it is lost and another takes
@@ -213,9 +195,9 @@ func TestRootConnectionSurvivesNode(t *testing.T) {
 				for _, network := range []string{"tcp", "udp"} {
 					for range 10 {
 						conn := l.dialOutside(t, network, a.service)
-						name, err := say(conn, "hello")
-						if err != nil {
-							t.Fatalf("%s %s: %v; drops at the balancer %v, at the node %v", family, network, err, drops(t, first.datapath), drops(t, l.datapath))
+						name, client, err := say(conn, 10)
+						if err != nil || client != labAddrs[family].outside {
+							t.Fatalf("%s %s: the server sees %q, %v; drops at the balancer %v, at the node %v", family, network, client, err, drops(t, first.datapath), drops(t, l.datapath))
 						}
 						conns = append(conns, open{conn, name})
 						backends[name] = true
@@ -240,7 +222,7 @@ func TestRootConnectionSurvivesNode(t *testing.T) {
 			l.leadTo(t, 2)
 			for _, c := range conns {
 				for range 3 {
-					if name, err := say(c, "still there?"); err != nil || name != c.backend {
+					if name, _, err := say(c, 20); err != nil || name != c.backend {
 						t.Fatalf("%s to %s: got %q, %v, expected %s; drops at the balancer %v", c.LocalAddr().Network(), c.RemoteAddr(), name, err, c.backend, drops(t, second.datapath))
 					}
 				}
@@ -259,7 +241,7 @@ func (l *lab) publishDirect(t *testing.T, family string, service netip.Addr, dat
 	}
 	var servers []netip.AddrPort
 	for i := range 3 {
-		servers = append(servers, echoIn(t, l.pod, labAddrs[family].pod, fmt.Sprintf("server%d", i)))
+		servers = append(servers, countIn(t, l.pod, labAddrs[family].pod, fmt.Sprintf("server%d", i)))
 	}
 	for _, d := range datapaths {
 		var flags bpf.BackendFlags
@@ -308,4 +290,33 @@ func drops(t *testing.T, d *bpf.Datapath) map[string]uint64 {
 	return out
 }
 
-var _, _ = io.EOF, unix.AF_INET
+// A datagram that has no room for the option is passed on as without it when it is
+// the first, and without the option when the backend's node knows the flow.
+func TestRootDirectWithoutRoom(t *testing.T) {
+	l := newLab(t)
+	b := l.addBalancer(t, 1, false)
+	l.leadTo(t, 1)
+	for family, a := range dsrAddrs {
+		service := netip.MustParseAddr(a.service)
+		l.publishDirect(t, family, service, b.datapath, l.datapath)
+		full, outside, balancer := 1472, labAddrs[family].outside, fmt.Sprintf(a.toNode, 1)
+		if service.Is6() {
+			full = 1452
+		}
+		for _, tt := range []struct {
+			sizes []int
+			from  string
+		}{{[]int{full, 10, full}, balancer}, {[]int{full - 23, 10}, balancer}, {[]int{10, full, 10}, outside}, {[]int{full - 24, full}, outside}} {
+			if service.Is4() {
+				// The option of IPv4 is shorter.
+				tt.sizes[0] = min(tt.sizes[0]+16, full)
+			}
+			conn := l.dialOutside(t, "udp", a.service)
+			for _, size := range tt.sizes {
+				if _, client, err := say(conn, size); err != nil || client != tt.from {
+					t.Errorf("%s, %d of %v bytes: the server sees %q, %v, expected %s; drops at the balancer %v", family, size, tt.sizes, client, err, tt.from, drops(t, b.datapath))
+				}
+			}
+		}
+	}
+}
