@@ -68,10 +68,8 @@ static __always_inline int open_remote(struct __sk_buff *skb, const struct packe
 static __always_inline int pass_direct(struct __sk_buff *skb, const struct packet *p, const struct addr *addr,
 				       __be16 port, int option, const struct bpf_fib_lookup *way)
 {
-	int err = route_hop(skb, p);
+	int err = nat_rewrite(skb, p, NAT_DST, addr, port);
 
-	if (!err)
-		err = nat_rewrite(skb, p, NAT_DST, addr, port);
 	if (!err && option == DSR_FITS)
 		err = dsr_push(skb, p);
 	return err ? drop(-err) : route_send(skb, way);
@@ -88,7 +86,9 @@ static __always_inline int open_direct(struct __sk_buff *skb, const struct packe
 
 	if (option == DSR_NO_ROOM)
 		return open_remote(skb, p, backend);
-	err = option < 0 ? option : dsr_create(&p->tuple, backend);
+	err = option < 0 ? option : route_hop(skb, p);
+	if (!err)
+		err = dsr_create(&p->tuple, backend);
 	return err ? drop(-err) : pass_direct(skb, p, &backend->addr, backend->port, option, &way);
 }
 
@@ -101,8 +101,9 @@ static __noinline int follow_direct(struct __sk_buff *skb, const struct packet *
 	struct addr addr = known->addr;
 	__be16 port = known->port;
 	int option = dsr_route(skb, p, &addr, &way);
+	int err = option < 0 ? option : route_hop(skb, p);
 
-	return option < 0 ? drop(-option) : pass_direct(skb, p, &addr, port, option, &way);
+	return err ? drop(-err) : pass_direct(skb, p, &addr, port, option, &way);
 }
 
 /* A packet that another node has sent to a backend here. */

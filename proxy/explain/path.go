@@ -35,7 +35,7 @@ func (e *explainer) path(target proxy.Target, found match) {
 	case e.From.Outside() && empty:
 		e.say("The connection is refused at the uplink: with a TCP reset, or an ICMP error.")
 	case e.From.Outside():
-		e.uplink(target.Backends)
+		e.uplink(target)
 	case empty && e.To.Protocol == bpf.ProtocolUDP:
 		e.say("A socket may connect, but each datagram that it sends is refused at once (connection refused).")
 	case empty:
@@ -108,7 +108,11 @@ func (e *explainer) delivery(backends []bpf.Backend) {
 }
 
 // uplink says what happens to packets of other hosts, by where backends are.
-func (e *explainer) uplink(backends []bpf.Backend) {
+func (e *explainer) uplink(target proxy.Target) {
+	elsewhere := "to another node: new destination, and this node's address as the source (SNAT), so that replies come back here"
+	if target.Direct {
+		elsewhere = "to another node: new destination; that node answers the client itself (DSR)"
+	}
 	e.say("The first packet is translated at the uplink, and noted in conntrack; all others follow it.")
 	for _, kind := range []struct {
 		says string
@@ -116,9 +120,9 @@ func (e *explainer) uplink(backends []bpf.Backend) {
 	}{
 		{"to a pod of this node: new destination; the pod sees the client's address", func(f bpf.BackendFlags) bool { return f&bpf.BackendLocalPod != 0 }},
 		{"to this node itself: new destination; goes up the host's network", func(f bpf.BackendFlags) bool { return f&bpf.BackendLocalHost != 0 }},
-		{"to another node: new destination, and this node's address as the source (SNAT), so that replies come back here", func(f bpf.BackendFlags) bool { return f == 0 }},
+		{elsewhere, func(f bpf.BackendFlags) bool { return f == 0 }},
 	} {
-		if slices.ContainsFunc(backends, func(b bpf.Backend) bool { return kind.is(b.Flags) }) {
+		if slices.ContainsFunc(target.Backends, func(b bpf.Backend) bool { return kind.is(b.Flags) }) {
 			e.detail("%s", kind.says)
 		}
 	}
@@ -237,7 +241,7 @@ func (e *explainer) unserved(f bpf.Frontend) {
 func (e *explainer) dropped() {
 	reasons := []string{"invalid", "spoofed"}
 	if e.From.Outside() {
-		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range"}
+		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range", "direct_return"}
 	}
 	var counts []string
 	for reason, n := range e.Drops {
