@@ -87,8 +87,10 @@ func (m *model) acceptDirect(in *message, f bpf.Frontend) outcome {
 	}
 	back, known := m.conntrack[modelTuple{in.dst, in.src, in.proto}]
 	same := known && back.action == "snat" && back.src == netip.AddrPortFrom(f.Addr, f.Port)
-	if _, leads := service.at(in.dst); !same && (!leads || !service.direct) {
+	if b, leads := service.at(in.dst); !same && (!leads || !service.direct) {
 		return gone("direct return for no service")
+	} else if !same && b.Flags == 0 {
+		return next("direct, passes by", in)
 	}
 	m.conntrack[in.tuple()] = modelEntry{action: "dnat", dst: in.dst}
 	m.conntrack[modelTuple{in.dst, in.src, in.proto}] = modelEntry{action: "snat", src: netip.AddrPortFrom(f.Addr, f.Port)}

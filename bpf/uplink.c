@@ -117,6 +117,8 @@ static __noinline int accept_direct(struct __sk_buff *skb, const struct packet *
 	if (!route_found(route_ask(skb, uplink, p, &p->tuple.src, 0, &way), &way))
 		uplink = way.ifindex;
 	err = dsr_enter(&p->tuple, service, uplink);
+	if (err > 0)
+		return VERDICT_NEXT;
 	if (!err)
 		err = dsr_pop(skb, p);
 	return err ? drop(-err) : deliver_local(skb, &p->tuple.dst);

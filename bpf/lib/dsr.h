@@ -214,29 +214,32 @@ static __always_inline bool dsr_is(const struct frontend_key *key)
 	return found && found->flags & FRONTEND_DSR;
 }
 
-/* Tells whether a frontend leads to a backend, without asking the client. */
-static __always_inline bool dsr_leads(const struct frontend_key *key, const struct addr *addr, __be16 port)
+/* Where a backend of a frontend is, as its flags say; negative when the frontend
+ * does not lead to it.
+ */
+static __always_inline int dsr_place(const struct frontend_key *key, const struct addr *addr, __be16 port)
 {
 	const struct frontend *found = table_frontend(key);
 	struct affinity_search search = { .addr = *addr, .port = port };
 
 	if (!found || !(found->flags & FRONTEND_DSR))
-		return false;
+		return -DROP_DSR;
 	search.first = found->first;
-	return affinity_has(&search, found->count);
+	return affinity_has(&search, found->count) ? search.flags : -DROP_DSR;
 }
 
-/* Tells whether the frontend that an option names leads to where the packet goes.
- * Addresses of other nodes are frontends for the pods here only.
+/* Where the packet goes by the frontend that its option names. Addresses of other
+ * nodes are frontends for the pods here only.
  */
-static __always_inline bool dsr_known(const struct frontend_key *named, const struct tuple *tuple)
+static __always_inline int dsr_named(const struct frontend_key *named, const struct tuple *tuple)
 {
 	struct frontend_key key = *named;
+	int place = dsr_place(&key, &tuple->dst, tuple->dport);
 
-	if (dsr_leads(&key, &tuple->dst, tuple->dport))
-		return true;
+	if (place >= 0)
+		return place;
 	key.scope = SCOPE_CLUSTER;
-	return dsr_leads(&key, &tuple->dst, tuple->dport);
+	return dsr_place(&key, &tuple->dst, tuple->dport);
 }
 
 /* Enters a connection whose packets go to a backend of another node with their
@@ -260,7 +263,8 @@ static __always_inline int dsr_create(const struct tuple *tuple, const struct ba
  * to where they are going, replies come from the service address and leave by the
  * uplink. Of two connections of one client to one backend by different addresses
  * the last one is answered. A connection that is known stays so when its backend
- * leaves the Service.
+ * leaves the Service. Returns 1 for one that only passes by on its way to another
+ * node.
  */
 static __always_inline int dsr_enter(const struct tuple *tuple, const struct frontend_key *service, __u32 uplink)
 {
@@ -283,8 +287,10 @@ static __always_inline int dsr_enter(const struct tuple *tuple, const struct fro
 	bool same = known && known->action == CT_SNAT && known->port == service->port &&
 		    addr_equal(&known->addr, &service->addr);
 
-	if (!same && !dsr_known(service, tuple))
-		return -DROP_DSR;
+	int place = same ? BACKEND_LOCAL_POD : dsr_named(service, tuple);
+
+	if (place <= 0)
+		return place < 0 ? place : 1;
 	if (bpf_map_update_elem(&conntrack, &back, &entry, BPF_ANY))
 		return -DROP_CT_FULL;
 	entry.addr = tuple->dst;
