@@ -136,8 +136,15 @@ static __always_inline struct frontend_key external_key(const struct packet *p)
 	return key;
 }
 
+/* What choose returns besides verdicts; none of them is one. */
+enum choice {
+	CHOICE_BACKEND = 0,
+	CHOICE_REFUSE = 100,
+};
+
 /* Chooses a backend for a new connection, and enters the connection when that is
- * here. Returns 0, or the verdict on a packet for which there is none.
+ * here. Returns what is to be done, or the verdict on a packet for which there is
+ * none.
  */
 static __noinline int choose(struct __sk_buff *skb, const struct packet *p, struct backend *backend)
 {
@@ -152,19 +159,24 @@ static __noinline int choose(struct __sk_buff *skb, const struct packet *p, stru
 		if (result == SVC_NONE)
 			return VERDICT_NEXT;
 		if (result == SVC_EMPTY)
-			return reject(skb, p, 0);
+			return CHOICE_REFUSE;
 		if (result == SVC_DENIED)
 			return drop(DROP_SOURCE_RANGE);
 		if (result != SVC_FOUND)
 			break;
 		if (!backend->flags)
-			return 0;
+			return CHOICE_BACKEND;
 		result = ct_create(&p->tuple, backend, skb->ifindex);
 		if (!result)
-			return 0;
+			return CHOICE_BACKEND;
 		reason = -result;
 	}
 	return drop(reason);
+}
+
+static __noinline int refuse(struct __sk_buff *skb, const struct packet *p)
+{
+	return reject(skb, p, 0);
 }
 
 static __noinline int open_elsewhere(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
@@ -179,7 +191,9 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 	struct backend backend = {};
 	int verdict = choose(skb, p, &backend);
 
-	if (verdict)
+	if (verdict == CHOICE_REFUSE)
+		return refuse(skb, p);
+	if (verdict != CHOICE_BACKEND)
 		return verdict;
 	if (backend.flags)
 		return forward(skb, p, &backend.addr, backend.port);
