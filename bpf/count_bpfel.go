@@ -66,6 +66,24 @@ type countEndpoint struct {
 	}
 }
 
+type countFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type countFragmentKey struct {
+	_     structs.HostLayout
+	Src   countAddr
+	Dst   countAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type countFrontend struct {
 	_          structs.HostLayout
 	First      uint32
@@ -120,6 +138,7 @@ type countTableCounts struct {
 	Reverses   int64
 	Affinities int64
 	Conntrack  int64
+	Fragments  int64
 	Uplinks    int64
 	Endpoints  int64
 	Pods       int64
@@ -144,6 +163,7 @@ const (
 	countMapConntrack         = "conntrack"
 	countMapDrops             = "drops"
 	countMapEndpoints         = "endpoints"
+	countMapFragments         = "fragments"
 	countMapFrontends         = "frontends"
 	countMapPods              = "pods"
 	countMapReverses          = "reverses"
@@ -208,6 +228,7 @@ type countMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -248,6 +269,7 @@ type countMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -263,6 +285,7 @@ func (m *countMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,

@@ -85,6 +85,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 	}
 	m.services, m.conntrack = map[bpf.Frontend]modelService{}, map[modelTuple]modelEntry{}
 	m.affinity = map[bpf.Frontend]map[netip.Addr]netip.AddrPort{}
+	m.fragments = map[modelFragment]modelTuple{}
 	first := uint32(0)
 	for _, addr := range someServices {
 		for _, scope := range []bpf.Scope{bpf.ScopeCluster, bpf.ScopeExternal} {

@@ -13,7 +13,7 @@ func (d *Datapath) PodFrom() *ebpf.Program { return d.pod.PodFrom }
 
 // Forget empties the tables that programs write.
 func (d *Datapath) Forget() error {
-	for _, m := range []*ebpf.Map{d.maps.Conntrack, d.maps.Affinities} {
+	for _, m := range []*ebpf.Map{d.maps.Conntrack, d.maps.Affinities, d.maps.Fragments} {
 		key := make([]byte, m.KeySize())
 		for m.NextKey(nil, &key) == nil {
 			if err := m.Delete(key); err != nil {

@@ -17,8 +17,11 @@ type message struct {
 	src, dst netip.AddrPort // without ports where it has none
 	proto    byte           // after extension headers
 	ttl      byte
-	fragment bool
-	ports    bool
+	// fragment is one of several, later one that is not the first; id says of
+	// which datagram.
+	fragment, later bool
+	id              uint32
+	ports           bool
 	// header is the one of IP, with options or extension headers, which are
 	// from options on.
 	header, options []byte
@@ -80,10 +83,9 @@ func (m *message) parse4(ip []byte) *message {
 	m.header, m.options, m.payload, m.trailer = ip[:length], ip[20:length], ip[length:end], ip[end:]
 	m.src, m.dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), 0), netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:])), 0)
 	m.ttl, m.proto = ip[8], ip[9]
-	m.fragment = binary.BigEndian.Uint16(ip[6:])&0x3fff != 0
-	if !m.fragment {
-		m.readPorts()
-	}
+	offset := binary.BigEndian.Uint16(ip[6:])
+	m.fragment, m.later, m.id = offset&0x3fff != 0, offset&0x1fff != 0, uint32(binary.BigEndian.Uint16(ip[4:]))
+	m.readPorts()
 	return m
 }
 
@@ -105,14 +107,21 @@ func (m *message) parse6(ip []byte) *message {
 	m.src, m.dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
 	m.ttl, m.proto = ip[7], ip[6]
 	for range 6 {
-		if m.proto != unix.IPPROTO_HOPOPTS && m.proto != unix.IPPROTO_ROUTING && m.proto != unix.IPPROTO_DSTOPTS {
+		fragment := m.proto == unix.IPPROTO_FRAGMENT
+		if m.later || !fragment && m.proto != unix.IPPROTO_HOPOPTS && m.proto != unix.IPPROTO_ROUTING && m.proto != unix.IPPROTO_DSTOPTS {
 			break
 		}
 		if len(ip) < at+8 {
 			return nil
 		}
 		m.proto = ip[at]
-		at += (int(ip[at+1]) + 1) * 8
+		if fragment {
+			offset := binary.BigEndian.Uint16(ip[at+2:])
+			m.fragment, m.later, m.id = offset&0xfff9 != 0, offset&0xfff8 != 0, binary.BigEndian.Uint32(ip[at+4:])
+			at += 8
+		} else {
+			at += (int(ip[at+1]) + 1) * 8
+		}
 	}
 	at = min(at, end)
 	m.header, m.options, m.payload, m.trailer = ip[:at], ip[40:at], ip[at:end], ip[end:]
@@ -121,7 +130,7 @@ func (m *message) parse6(ip []byte) *message {
 }
 
 func (m *message) readPorts() {
-	if need := map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8}[m.proto]; need == 0 || len(m.payload) < need {
+	if need := map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8}[m.proto]; need == 0 || m.later || len(m.payload) < need {
 		return
 	}
 	m.ports = true
@@ -144,11 +153,15 @@ func (m *message) bytes() []byte {
 		copy(header[8:], m.src.Addr().AsSlice())
 		copy(header[24:], m.dst.Addr().AsSlice())
 	}
-	if m.ports {
+	if m.ports && !m.later {
 		binary.BigEndian.PutUint16(payload, m.src.Port())
 		binary.BigEndian.PutUint16(payload[2:], m.dst.Port())
 	}
-	m.check(payload)
+	if m.fragment {
+		m.checkFirst(payload)
+	} else {
+		m.check(payload)
+	}
 	return slices.Concat(m.ether, header, payload, m.trailer)
 }
 
@@ -158,7 +171,7 @@ var checkAt = map[byte]int{unix.IPPROTO_TCP: 16, unix.IPPROTO_UDP: 6, unix.IPPRO
 // check writes the checksum of what follows the IP header.
 func (m *message) check(payload []byte) {
 	at, has := checkAt[m.proto]
-	if !has || len(payload) < at+2 || m.fragment || m.zeroCheck {
+	if !has || len(payload) < at+2 || m.zeroCheck {
 		return
 	}
 	start := uint32(0)
@@ -171,4 +184,20 @@ func (m *message) check(payload []byte) {
 		value = 0xffff
 	}
 	binary.BigEndian.PutUint16(payload[at:], value)
+}
+
+// checkFirst changes the checksum of a first fragment, which is the whole
+// datagram's, by what has changed since it came; RFC 1624.
+func (m *message) checkFirst(payload []byte) {
+	at, has := checkAt[m.proto]
+	if !has || !m.ports || m.later || m.zeroCheck || m.raw == nil {
+		return
+	}
+	old := parse(m.raw)
+	ends := func(m *message) uint16 {
+		part := slices.Concat(m.src.Addr().AsSlice(), m.dst.Addr().AsSlice())
+		return sum(uint32(m.src.Port())+uint32(m.dst.Port()), part)
+	}
+	value := sum(uint32(^binary.BigEndian.Uint16(payload[at:]))+uint32(^ends(old))+uint32(ends(m)), nil)
+	binary.BigEndian.PutUint16(payload[at:], ^value)
 }

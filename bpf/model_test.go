@@ -33,6 +33,13 @@ type modelEntry struct {
 	src, dst netip.AddrPort
 }
 
+// modelFragment is a fragmented datagram; IPv6 has no protocol here.
+type modelFragment struct {
+	src, dst netip.Addr
+	id       uint32
+	proto    byte
+}
+
 // model is the data path of a node in plain Go, without anything that makes it
 // fast. Where the data path chooses at random, the model is told the choice and
 // says whether it may be.
@@ -41,6 +48,8 @@ type model struct {
 	endpoints map[netip.Addr]bpf.Endpoint
 	conntrack map[modelTuple]modelEntry
 	affinity  map[bpf.Frontend]map[netip.Addr]netip.AddrPort
+	// fragments have the ports of first fragments that were translated.
+	fragments map[modelFragment]modelTuple
 	// routes lead to pods of other nodes, out of an uplink with these addresses.
 	routes  []netip.Prefix
 	uplinks []netip.Addr
@@ -67,11 +76,15 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 	if in == nil {
 		return outcome{verdict: verdictNext, why: "cannot be parsed"}
 	}
+	if m.lost(in, bpf.ScopeExternal) {
+		return gone("fragment before the first")
+	}
 	if !in.ports {
 		return m.echo(in, bpf.ScopeExternal)
 	}
 	if e, known := m.conntrack[in.tuple()]; known && e.action == "dnat" {
-		return m.toPod(in.to(e.dst), "known, to a pod")
+		m.remember(in)
+		return m.toPod(in.to(e.dst), "known, to a pod"+in.kind())
 	} else if known && e.action == "both" {
 		return m.passOn(in, e)
 	}
@@ -123,7 +136,47 @@ func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen 
 	}
 	m.conntrack[in.tuple()] = modelEntry{action: "dnat", dst: out.dst}
 	m.conntrack[modelTuple{out.dst, in.src, in.proto}] = modelEntry{action: "snat", src: in.dst}
-	return m.toPod(in.to(out.dst), "new, to a pod")
+	m.remember(in)
+	return m.toPod(in.to(out.dst), "new, to a pod"+in.kind())
+}
+
+// key is the datagram that a fragment is of.
+func (in *message) key() modelFragment {
+	if in.src.Addr().Is6() {
+		return modelFragment{in.src.Addr(), in.dst.Addr(), in.id, 0}
+	}
+	return modelFragment{in.src.Addr(), in.dst.Addr(), in.id, in.proto}
+}
+
+// kind says more of a packet when it is a fragment.
+func (in *message) kind() string {
+	switch {
+	case in.later:
+		return ", later fragment"
+	case in.fragment:
+		return ", first fragment"
+	}
+	return ""
+}
+
+// remember notes the ports of a first fragment.
+func (m *model) remember(in *message) {
+	if in.fragment && !in.later {
+		m.fragments[in.key()] = in.tuple()
+	}
+}
+
+// lost gives a later fragment its ports, or tells that it cannot be for anybody.
+func (m *model) lost(in *message, scope bpf.Scope) bool {
+	if !in.later {
+		return false
+	}
+	if first, known := m.fragments[in.key()]; known {
+		in.src, in.dst, in.proto, in.ports = first.src, first.dst, first.proto, true
+		return false
+	}
+	_, found := m.services[bpf.Frontend{Addr: in.dst.Addr(), Scope: scope}]
+	return found
 }
 
 func (s modelService) at(addr netip.AddrPort) (bpf.Backend, bool) {
@@ -197,12 +250,13 @@ func (m *model) passOn(in *message, e modelEntry) outcome {
 	if !m.routed(e.dst.Addr()) {
 		return gone("no route")
 	}
+	m.remember(in)
 	if pod, here := m.endpoints[e.dst.Addr()]; here {
 		// The neighbour is known.
 		copy(out.ether[0:], pod.PodMAC)
 		copy(out.ether[6:], pod.HostMAC)
 	}
-	return sent("to another node", out)
+	return sent("to another node"+in.kind(), out)
 }
 
 func (m *model) toPod(out *message, why string) outcome {
@@ -224,9 +278,13 @@ func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
 	if !link && !slices.Contains(from.Addrs, in.src.Addr()) {
 		return gone("spoofed")
 	}
+	if m.lost(in, bpf.ScopeCluster) {
+		return gone("fragment before the first")
+	}
 	if e, known := m.conntrack[in.tuple()]; known && e.action == "snat" {
+		m.remember(in)
 		in.src = e.src
-		return sent("reply", in)
+		return sent("reply"+in.kind(), in)
 	}
 	if _, here := m.endpoints[in.dst.Addr()]; here {
 		return m.toPod(in, "pod to pod")
@@ -259,8 +317,8 @@ func (m *model) echo(in *message, scope bpf.Scope) outcome {
 
 // reject answers a packet that nobody listens to.
 func (in *message) reject() outcome {
-	if len(in.options) > 0 {
-		return gone("options")
+	if len(in.options) > 0 || in.fragment {
+		return gone("options, or a fragment")
 	}
 	if in.proto == unix.IPPROTO_TCP {
 		return in.reset()

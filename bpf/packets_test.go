@@ -29,11 +29,14 @@ func randomPacket(rnd *rand.Rand, m *model, fromPod bool) []byte {
 	src, dst := randomEnds(rnd, m, fromPod)
 	proto := pick(rnd, []byte{unix.IPPROTO_TCP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6, 47})
 	packet := randomFrame(rnd, src, dst, proto)
+	if rnd.IntN(20) == 0 {
+		packet = laterFragment(rnd, m, fromPod, packet)
+	}
 	switch rnd.IntN(20) {
 	case 0:
 		// The kernel runs no program on a packet without the header of IP.
 		least := 34
-		if src.Addr().Is6() {
+		if packet[14]>>4 == 6 {
 			least = 54
 		}
 		packet = packet[:least+rnd.IntN(len(packet)-least)]
@@ -65,6 +68,26 @@ func randomEnds(rnd *rand.Rand, m *model, fromPod bool) (src, dst netip.AddrPort
 	return netip.AddrPortFrom(from, 1000+uint16(rnd.IntN(6))), netip.AddrPortFrom(to, pick(rnd, append(somePorts, 8080, 9)))
 }
 
+// laterFragment is one of a datagram whose first was translated, if there is any.
+func laterFragment(rnd *rand.Rand, m *model, fromPod bool, other []byte) []byte {
+	for key := range m.fragments {
+		if fromPod && !slices.Contains(ownPods, key.src) {
+			continue
+		}
+		rest := make([]byte, 8+rnd.IntN(64))
+		if key.src.Is6() {
+			rest = append([]byte{pick(rnd, []byte{unix.IPPROTO_UDP, unix.IPPROTO_DSTOPTS}), 0, 0, 0x10, 0, 0, 0, 0}, rest...)
+			binary.BigEndian.PutUint32(rest[4:], key.id)
+			return frame(key.src, key.dst, unix.IPPROTO_FRAGMENT, rest)
+		}
+		packet := frame(key.src, key.dst, key.proto, rest)
+		binary.BigEndian.PutUint16(packet[14+4:], uint16(key.id))
+		binary.BigEndian.PutUint16(packet[14+6:], 0x0010)
+		return parse(packet).bytes()
+	}
+	return other
+}
+
 // randomFrame is a packet with valid checksums, sometimes with options or
 // extension headers, or as a fragment.
 func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
@@ -78,19 +101,33 @@ func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
 		m.header = append(make([]byte, 20), m.options...)
 		m.header[0], m.header[9] = 4<<4|byte(len(m.header)/4), proto
 		binary.BigEndian.PutUint16(m.header[2:], uint16(len(m.header)+len(m.payload)))
-		if m.fragment = rnd.IntN(15) == 0; m.fragment {
-			binary.BigEndian.PutUint16(m.header[6:], pick(rnd, []uint16{0x2000, 0x2010, 0x0010}))
+		binary.BigEndian.PutUint16(m.header[4:], uint16(rnd.IntN(8)))
+		if m.fragment = rnd.IntN(8) == 0; m.fragment {
+			offset := pick(rnd, []uint16{0x2000, 0x2000, 0x2010, 0x0010})
+			m.later = offset&0x1fff != 0
+			binary.BigEndian.PutUint16(m.header[6:], offset)
 		}
 		return m.bytes()
 	}
 	m.ether[12], m.ether[13] = 0x86, 0xdd
 	m.header = make([]byte, 40)
 	m.header[0], m.header[6] = 6<<4, proto
-	if rnd.IntN(6) == 0 {
-		kind := pick(rnd, []byte{unix.IPPROTO_HOPOPTS, unix.IPPROTO_DSTOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT})
-		m.header[6] = kind
-		m.header = append(m.header, proto, 0, 0, 0, 0, 0, 0, 0)
-		m.fragment = kind == unix.IPPROTO_FRAGMENT
+	last := 6
+	for rnd.IntN(4) == 0 {
+		kind := pick(rnd, []byte{unix.IPPROTO_HOPOPTS, unix.IPPROTO_DSTOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT, unix.IPPROTO_FRAGMENT})
+		m.header[last] = kind
+		last = len(m.header)
+		ext := []byte{proto, 0, 0, 0, 0, 0, 0, 0}
+		if kind == unix.IPPROTO_FRAGMENT {
+			offset := pick(rnd, []uint16{0x0001, 0x0001, 0x0010, 0x0011, 0x0000})
+			m.fragment, m.later = offset != 0, offset > 1
+			binary.BigEndian.PutUint16(ext[2:], offset)
+			ext[7] = byte(rnd.IntN(8))
+		}
+		m.header = append(m.header, ext...)
+		if m.later {
+			break
+		}
 	}
 	binary.BigEndian.PutUint16(m.header[4:], uint16(len(m.header)-40+len(m.payload)))
 	return m.bytes()

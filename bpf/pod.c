@@ -12,6 +12,7 @@
 #include "lib/ct.h"
 #include "lib/deliver.h"
 #include "lib/echo.h"
+#include "lib/fragment.h"
 #include "lib/nat.h"
 #include "lib/unserved.h"
 
@@ -49,11 +50,13 @@ int pod_from(struct __sk_buff *skb)
 		return drop(-result);
 	if (!is_own(skb->ifindex, &p))
 		return drop(DROP_SPOOFED);
+	if (p.later && fragment_lost(&p, SCOPE_CLUSTER))
+		return drop(DROP_FRAGMENT);
 	reply = p.ports ? ct_find(&p.tuple) : NULL;
 	if (reply && reply->action == CT_SNAT) {
 		struct ct nat = *reply;
 
-		result = nat_rewrite(skb, &p, NAT_SRC, &nat.addr, nat.port);
+		result = nat_apply(skb, &p, &nat);
 		if (result)
 			return drop(-result);
 		/* Past netfilter, which has not seen the request and might take

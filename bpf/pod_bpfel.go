@@ -66,6 +66,24 @@ type podEndpoint struct {
 	}
 }
 
+type podFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type podFragmentKey struct {
+	_     structs.HostLayout
+	Src   podAddr
+	Dst   podAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type podFrontend struct {
 	_          structs.HostLayout
 	First      uint32
@@ -133,6 +151,7 @@ const (
 	podMapConntrack  = "conntrack"
 	podMapDrops      = "drops"
 	podMapEndpoints  = "endpoints"
+	podMapFragments  = "fragments"
 	podMapFrontends  = "frontends"
 	podMapPods       = "pods"
 	podMapReverses   = "reverses"
@@ -196,6 +215,7 @@ type podMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -235,6 +255,7 @@ type podMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -250,6 +271,7 @@ func (m *podMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,

@@ -66,6 +66,24 @@ type staleEndpoint struct {
 	}
 }
 
+type staleFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type staleFragmentKey struct {
+	_     structs.HostLayout
+	Src   staleAddr
+	Dst   staleAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type staleFrontend struct {
 	_          structs.HostLayout
 	First      uint32
@@ -143,6 +161,7 @@ const (
 	staleMapConntrack  = "conntrack"
 	staleMapDrops      = "drops"
 	staleMapEndpoints  = "endpoints"
+	staleMapFragments  = "fragments"
 	staleMapFrontends  = "frontends"
 	staleMapPods       = "pods"
 	staleMapReverses   = "reverses"
@@ -209,6 +228,7 @@ type staleMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -249,6 +269,7 @@ type staleMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -265,6 +286,7 @@ func (m *staleMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,

@@ -9,57 +9,53 @@
 
 #include <stddef.h>
 
+#include "lib/choose.h"
 #include "lib/ct.h"
 #include "lib/deliver.h"
 #include "lib/echo.h"
+#include "lib/fragment.h"
 #include "lib/nat.h"
 #include "lib/route.h"
 #include "lib/snat.h"
 #include "lib/svc.h"
 #include "lib/unserved.h"
 
-/* Other backends that are tried when a reply could not be told apart from one
- * of another connection.
- */
-#define TRIES 4
-
-static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct addr *addr, __be16 port)
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct ct *ct)
 {
-	int err = nat_rewrite(skb, p, NAT_DST, addr, port);
+	int err = nat_apply(skb, p, ct);
 
-	if (err)
-		return drop(-err);
-	return deliver_local(skb, addr);
+	return err ? drop(-err) : deliver_local(skb, &ct->addr);
 }
 
 /* Rewrites both ends and sends the packet on. */
 static __always_inline int pass_on(struct __sk_buff *skb, const struct packet *p, const struct ct *ct,
 				   const struct bpf_fib_lookup *way)
 {
-	int err = nat_rewrite(skb, p, NAT_DST, &ct->addr, ct->port);
+	int err = nat_apply(skb, p, ct);
 
-	if (!err)
-		err = nat_rewrite(skb, p, NAT_SRC, &ct->from, ct->from_port);
 	return err ? drop(-err) : route_send(skb, way);
 }
 
 /* Opens a connection to a backend of another node. */
-static __always_inline int open_remote(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
+__noinline int open_remote(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
 {
 	struct bpf_fib_lookup way;
 	const struct pod_addrs *own;
 	struct ct request;
-	struct addr from;
 	__u32 out;
-	int err = route_lookup(skb, p, &backend->addr, &way);
+	int err;
 
+	if (!p || !backend)
+		return drop(DROP_INVALID);
+	err = route_lookup(skb, p, &backend->addr, &way);
 	if (err)
 		return drop(-err);
 	out = way.ifindex;
 	own = bpf_map_lookup_elem(&uplinks, &out);
 	if (!own)
 		return drop(DROP_REMOTE_BACKEND);
-	from = own->v4;
+	struct addr from = own->v4;
+
 	barrier_var(own); /* or the offset is computed, which the verifier cannot follow */
 	if (p->v6)
 		from = own->v6;
@@ -71,20 +67,17 @@ static __always_inline int open_remote(struct __sk_buff *skb, const struct packe
 	return err ? drop(-err) : pass_on(skb, p, &request, &way);
 }
 
-static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
+/* What may be the first packet of a connection. */
+__noinline int open(struct __sk_buff *skb, const struct packet *p)
 {
-	struct frontend_key key = {
-		.addr = p->tuple.dst,
-		.port = p->tuple.dport,
-		.proto = p->tuple.proto,
-		.scope = SCOPE_EXTERNAL,
-	};
 	enum drop_reason reason = DROP_NO_ENDPOINT;
 
+	if (!p)
+		return drop(DROP_INVALID);
 	for (int i = 0; i < TRIES; i++) {
 		struct backend backend;
-		/* What a client had before comes first, anything else after. */
-		int result = i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, &backend);
+		struct ct request;
+		int result = choose(p, SCOPE_EXTERNAL, i, &backend);
 
 		if (result == SVC_NONE)
 			return VERDICT_NEXT;
@@ -96,21 +89,29 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 			break;
 		if (!backend.flags)
 			return open_remote(skb, p, &backend);
-		result = ct_create(&p->tuple, &backend, skb->ifindex);
+		result = ct_create(&p->tuple, &backend, skb->ifindex, &request);
 		if (!result)
-			return forward(skb, p, &backend.addr, backend.port);
+			return forward(skb, p, &request);
 		reason = -result;
 	}
 	return drop(reason);
 }
 
-/* A packet of a connection with a backend of another node, either way. */
-static __always_inline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
+/* A packet of a known connection: requests to a backend of this node, and both
+ * ways of one with another node's.
+ */
+__noinline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
 {
 	struct bpf_fib_lookup way;
-	struct ct ct = *known;
-	int err = route_lookup(skb, p, &ct.addr, &way);
+	struct ct ct;
+	int err;
 
+	if (!p || !known)
+		return drop(DROP_INVALID);
+	ct = *known;
+	if (ct.action == CT_DNAT)
+		return forward(skb, p, &ct);
+	err = route_lookup(skb, p, &ct.addr, &way);
 	if (!err)
 		err = route_hop(skb, p);
 	return err ? drop(-err) : pass_on(skb, p, &ct, &way);
@@ -125,17 +126,15 @@ int uplink_in(struct __sk_buff *skb)
 	/* What cannot be parsed is left to the host's stack. */
 	if (packet_parse(skb, &p))
 		return VERDICT_NEXT;
+	if (p.later && fragment_lost(&p, SCOPE_EXTERNAL))
+		return drop(DROP_FRAGMENT);
 	if (!p.ports)
 		return echo(skb, &p, SCOPE_EXTERNAL, 0);
 	known = ct_find(&p.tuple);
-	if (known && known->action == CT_DNAT) {
-		struct addr addr = known->addr;
-
-		return forward(skb, &p, &addr, known->port);
-	}
-	if (known && known->action == CT_BOTH)
+	if (known && known->action & CT_DNAT)
 		return follow(skb, &p, known);
-	return open(skb, &p);
+	/* A later fragment of what was not translated. */
+	return p.later ? VERDICT_NEXT : open(skb, &p);
 }
 
 /* Replies of sockets of the node itself, and of pods that came by the host's
@@ -150,6 +149,8 @@ int uplink_out(struct __sk_buff *skb)
 
 	if (packet_parse(skb, &p))
 		return VERDICT_NEXT;
+	if (p.later && fragment_lost(&p, SCOPE_CLUSTER))
+		return drop(DROP_FRAGMENT);
 	/* The node itself asks: the answer comes in where the request went out. */
 	if (!p.ports)
 		return echo(skb, &p, SCOPE_CLUSTER, BPF_F_INGRESS);
@@ -158,7 +159,7 @@ int uplink_out(struct __sk_buff *skb)
 		return refuse_unserved(skb, &p, BPF_F_INGRESS);
 	struct ct nat = *reply;
 
-	err = nat_rewrite(skb, &p, NAT_SRC, &nat.addr, nat.port);
+	err = nat_apply(skb, &p, &nat);
 	return err ? drop(-err) : VERDICT_NEXT;
 }
 

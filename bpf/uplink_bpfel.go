@@ -66,6 +66,24 @@ type uplinkEndpoint struct {
 	}
 }
 
+type uplinkFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type uplinkFragmentKey struct {
+	_     structs.HostLayout
+	Src   uplinkAddr
+	Dst   uplinkAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type uplinkFrontend struct {
 	_          structs.HostLayout
 	First      uint32
@@ -133,6 +151,7 @@ const (
 	uplinkMapConntrack  = "conntrack"
 	uplinkMapDrops      = "drops"
 	uplinkMapEndpoints  = "endpoints"
+	uplinkMapFragments  = "fragments"
 	uplinkMapFrontends  = "frontends"
 	uplinkMapPods       = "pods"
 	uplinkMapReverses   = "reverses"
@@ -198,6 +217,7 @@ type uplinkMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -237,6 +257,7 @@ type uplinkMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -252,6 +273,7 @@ func (m *uplinkMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,

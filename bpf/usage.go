@@ -63,7 +63,8 @@ func (d *Datapath) counts() (map[string]int64, error) {
 
 func countsOf(n countTableCounts) map[string]int64 {
 	return map[string]int64{
-		"affinities": n.Affinities, "conntrack": n.Conntrack, "endpoints": n.Endpoints, "frontends": n.Frontends,
+		"affinities": n.Affinities, "conntrack": n.Conntrack, "endpoints": n.Endpoints, "fragments": n.Fragments,
+		"frontends": n.Frontends,
 		"pods": n.Pods, "reverses": n.Reverses, "uplinks": n.Uplinks,
 	}
 }

@@ -124,13 +124,16 @@ static __always_inline int reject_udp(struct __sk_buff *skb, const struct packet
 
 /* Refuses a packet as the host that it is for would, were nobody listening: TCP
  * with a reset, UDP with an ICMP error. It goes back where it came from:
- * direction is that of bpf_redirect, 0 or BPF_F_INGRESS.
+ * direction is that of bpf_redirect, 0 or BPF_F_INGRESS. The verifier looks at it
+ * by itself.
  */
-static __always_inline int reject(struct __sk_buff *skb, const struct packet *p, __u64 direction)
+__noinline int reject(struct __sk_buff *skb, const struct packet *p, __u64 direction)
 {
 	int err = -DROP_NO_ENDPOINT;
 
-	if (is_plain(p))
+	if (!p)
+		return drop(DROP_INVALID);
+	if (is_plain(p) && !p->fragment)
 		err = p->tuple.proto == IPPROTO_TCP ? reject_tcp(skb, p) : reject_udp(skb, p);
 	if (err)
 		return drop(-err);

@@ -38,6 +38,14 @@ static __always_inline const struct backend *svc_backend(__u32 slot)
 	return id ? bpf_map_lookup_elem(&backends, id) : NULL;
 }
 
+/* Tells whether an address is one that only Services have. */
+static __always_inline bool svc_has(const struct addr *addr, __u8 scope)
+{
+	struct frontend_key rest = { .addr = *addr, .scope = scope };
+
+	return bpf_map_lookup_elem(&frontends, &rest);
+}
+
 /* The frontend of a key. A cluster address has an entry for all of its ports
  * that are none of the Service's, so that these are refused, not routed.
  */

@@ -201,9 +201,9 @@ func (e *explainer) unserved(f bpf.Frontend) {
 
 // dropped says which packets like these were dropped, if any.
 func (e *explainer) dropped() {
-	reasons := []string{"invalid", "spoofed"}
+	reasons := []string{"invalid", "spoofed", "fragment"}
 	if e.From.Outside() {
-		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range"}
+		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range", "fragment"}
 	}
 	var counts []string
 	for reason, n := range e.Drops {
