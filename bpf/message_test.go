@@ -69,50 +69,54 @@ func parse(raw []byte) *message {
 	return nil
 }
 
-func (m *message) parse4(ip []byte) *message {
+// header4 reads the header of IPv4. It returns where it ends, 0 for one that makes
+// no sense.
+func (m *message) header4(ip []byte) (at int) {
 	if len(ip) < 20 || ip[0]>>4 != 4 || ip[0]&15 < 5 {
-		return nil
+		return 0
 	}
-	length, end := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
-	if end == 0 {
-		end = len(ip)
-	}
-	if end < length || end > len(ip) {
-		return nil
-	}
-	m.header, m.options, m.payload, m.trailer = ip[:length], ip[20:length], ip[length:end], ip[end:]
 	m.src, m.dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), 0), netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:])), 0)
 	m.ttl, m.proto = ip[8], ip[9]
 	offset := binary.BigEndian.Uint16(ip[6:])
 	m.fragment, m.later, m.id = offset&0x3fff != 0, offset&0x1fff != 0, uint32(binary.BigEndian.Uint16(ip[4:]))
+	return int(ip[0]&15) * 4
+}
+
+func (m *message) parse4(ip []byte) *message {
+	at := m.header4(ip)
+	if at == 0 {
+		return nil
+	}
+	end := int(binary.BigEndian.Uint16(ip[2:]))
+	if end == 0 {
+		end = len(ip)
+	}
+	if end < at || end > len(ip) {
+		return nil
+	}
+	m.header, m.options, m.payload, m.trailer = ip[:at], ip[20:at], ip[at:end], ip[end:]
 	m.readPorts()
 	return m
 }
 
-func (m *message) parse6(ip []byte) *message {
+// header6 is header4 for IPv6, with extension headers.
+func (m *message) header6(ip []byte) (at int) {
 	if len(ip) < 40 || ip[0]>>4 != 6 {
-		return nil
+		return 0
 	}
 	src, dst := netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
 	if src.Is4In6() || dst.Is4In6() {
-		return nil
-	}
-	at, end := 40, len(ip)
-	if length := int(binary.BigEndian.Uint16(ip[4:])); length != 0 {
-		end = at + length
-	}
-	if end > len(ip) {
-		return nil
+		return 0
 	}
 	m.src, m.dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
-	m.ttl, m.proto = ip[7], ip[6]
+	m.ttl, m.proto, at = ip[7], ip[6], 40
 	for range 6 {
 		fragment := m.proto == unix.IPPROTO_FRAGMENT
 		if m.later || !fragment && m.proto != unix.IPPROTO_HOPOPTS && m.proto != unix.IPPROTO_ROUTING && m.proto != unix.IPPROTO_DSTOPTS {
 			break
 		}
 		if len(ip) < at+8 {
-			return nil
+			return 0
 		}
 		m.proto = ip[at]
 		if fragment {
@@ -122,6 +126,20 @@ func (m *message) parse6(ip []byte) *message {
 		} else {
 			at += (int(ip[at+1]) + 1) * 8
 		}
+	}
+	return at
+}
+
+func (m *message) parse6(ip []byte) *message {
+	at, end := m.header6(ip), len(ip)
+	if at == 0 {
+		return nil
+	}
+	if length := int(binary.BigEndian.Uint16(ip[4:])); length != 0 {
+		end = 40 + length
+	}
+	if end > len(ip) {
+		return nil
 	}
 	at = min(at, end)
 	m.header, m.options, m.payload, m.trailer = ip[:at], ip[40:at], ip[at:end], ip[end:]

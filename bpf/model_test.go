@@ -80,7 +80,7 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 		return gone("fragment before the first")
 	}
 	if !in.ports {
-		return m.echo(in, bpf.ScopeExternal)
+		return m.icmpIn(in)
 	}
 	if e, known := m.conntrack[in.tuple()]; known && e.action == "dnat" {
 		m.remember(in)
@@ -89,6 +89,18 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 		return m.passOn(in, e)
 	}
 	return m.open(in, seen)
+}
+
+// icmpIn is what happens to packets of other hosts without ports.
+func (m *model) icmpIn(in *message) outcome {
+	out, e, known := m.translateError(in, "dnat", "both")
+	switch {
+	case !known:
+		return m.echo(in, bpf.ScopeExternal)
+	case e.action == "dnat":
+		return m.toPod(out, "error for a backend")
+	}
+	return m.route(out, "error for another node or from it")
 }
 
 func (m *model) open(in *message, seen []byte) outcome {
@@ -241,22 +253,30 @@ func (m *model) openRemote(in, out *message) outcome {
 }
 
 func (m *model) passOn(in *message, e modelEntry) outcome {
-	if in.ttl <= 1 {
-		return gone("time to live")
-	}
 	out := in.to(e.dst)
 	out.src = e.src
+	sent := m.route(out, "to another node"+in.kind())
+	if sent.packet != nil {
+		m.remember(in)
+	}
+	return sent
+}
+
+// route sends a packet on.
+func (m *model) route(out *message, why string) outcome {
+	if out.ttl <= 1 {
+		return gone("time to live")
+	}
 	out.ttl--
-	if !m.routed(e.dst.Addr()) {
+	if !m.routed(out.dst.Addr()) {
 		return gone("no route")
 	}
-	m.remember(in)
-	if pod, here := m.endpoints[e.dst.Addr()]; here {
+	if pod, here := m.endpoints[out.dst.Addr()]; here {
 		// The neighbour is known.
 		copy(out.ether[0:], pod.PodMAC)
 		copy(out.ether[6:], pod.HostMAC)
 	}
-	return sent("to another node"+in.kind(), out)
+	return sent(why, out)
 }
 
 func (m *model) toPod(out *message, why string) outcome {
@@ -281,10 +301,14 @@ func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
 	if m.lost(in, bpf.ScopeCluster) {
 		return gone("fragment before the first")
 	}
-	if e, known := m.conntrack[in.tuple()]; known && e.action == "snat" {
-		m.remember(in)
-		in.src = e.src
-		return sent("reply"+in.kind(), in)
+	if e, known := m.conntrack[in.tuple()]; known && in.ports {
+		return m.follow(in, e)
+	}
+	if out, e, known := m.translateError(in, "dnat", "snat", "both"); known {
+		if e.action == "snat" {
+			return sent("error about a request", out)
+		}
+		return m.toPod(out, "error about a reply")
 	}
 	if _, here := m.endpoints[in.dst.Addr()]; here {
 		return m.toPod(in, "pod to pod")
@@ -299,6 +323,20 @@ func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
 		return in.reject()
 	}
 	return next("to the host", in)
+}
+
+// follow is what happens to a packet of a pod that belongs to a known connection.
+func (m *model) follow(in *message, e modelEntry) outcome {
+	m.remember(in)
+	out := in.to(in.dst)
+	if e.action != "dnat" {
+		out.src = e.src
+	}
+	if e.action == "snat" {
+		return sent("reply"+in.kind(), out)
+	}
+	out.dst = e.dst
+	return m.toPod(out, "request of a pod"+in.kind())
 }
 
 // echo answers echo requests to service addresses.

@@ -29,6 +29,9 @@ func randomPacket(rnd *rand.Rand, m *model, fromPod bool) []byte {
 	src, dst := randomEnds(rnd, m, fromPod)
 	proto := pick(rnd, []byte{unix.IPPROTO_TCP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6, 47})
 	packet := randomFrame(rnd, src, dst, proto)
+	if rnd.IntN(15) == 0 {
+		packet = errorPacket(rnd, m, src.Addr(), packet)
+	}
 	if rnd.IntN(20) == 0 {
 		packet = laterFragment(rnd, m, fromPod, packet)
 	}
@@ -66,6 +69,27 @@ func randomEnds(rnd *rand.Rand, m *model, fromPod bool) (src, dst netip.AddrPort
 	}
 	to := ofFamily(rnd, slices.Concat(someServices, someServices, all), from)
 	return netip.AddrPortFrom(from, 1000+uint16(rnd.IntN(6))), netip.AddrPortFrom(to, pick(rnd, append(somePorts, 8080, 9)))
+}
+
+// errorPacket is an ICMP error about a packet of a known connection, if there is any.
+func errorPacket(rnd *rand.Rand, m *model, from netip.Addr, other []byte) []byte {
+	for way := range m.conntrack {
+		if way.src.Addr().Is4() != from.Is4() {
+			continue
+		}
+		proto, to := byte(unix.IPPROTO_ICMP), way.dst.Addr()
+		if from.Is6() {
+			proto = unix.IPPROTO_ICMPV6
+		}
+		if rnd.IntN(20) == 0 {
+			to = ofFamily(rnd, someServices, from)
+		}
+		about := randomFrame(rnd, way.dst, way.src, way.proto)[14:]
+		payload := append([]byte{pick(rnd, errorTypes[proto]), byte(rnd.IntN(5)), 0, 0, 0, 0, 0, 0}, about[:len(about)-rnd.IntN(20)]...)
+		packet := frame(from, to, proto, payload)
+		return parse(packet).bytes()
+	}
+	return other
 }
 
 // laterFragment is one of a datagram whose first was translated, if there is any.

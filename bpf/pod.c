@@ -12,6 +12,7 @@
 #include "lib/ct.h"
 #include "lib/deliver.h"
 #include "lib/echo.h"
+#include "lib/error.h"
 #include "lib/fragment.h"
 #include "lib/nat.h"
 #include "lib/unserved.h"
@@ -37,11 +38,51 @@ static __always_inline bool is_own(__u32 ifindex, const struct packet *p)
 	return addr_equal(&p->tuple.src, &own->v4);
 }
 
+/* Where a translated packet goes. Replies to other hosts leave past netfilter, which
+ * has not seen the request and might take them for traffic to be masqueraded.
+ */
+static __always_inline int leave(struct __sk_buff *skb, const struct addr *to, const struct ct *ct)
+{
+	if (ct->action == CT_SNAT && ct->ifindex)
+		return bpf_redirect_neigh(ct->ifindex, NULL, 0, 0);
+	return deliver_local(skb, to);
+}
+
+/* A packet of a connection that is translated. */
+__noinline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
+{
+	struct ct ct;
+	int err;
+
+	if (!p || !known)
+		return drop(DROP_INVALID);
+	ct = *known;
+	err = nat_apply(skb, p, &ct);
+	if (err)
+		return drop(-err);
+	return leave(skb, ct.action == CT_SNAT ? &p->tuple.dst : &ct.addr, &ct);
+}
+
+/* ICMP: errors about connections that are translated, and echo requests. */
+__noinline int icmp_from(struct __sk_buff *skb, struct packet *p)
+{
+	struct ct ct = {};
+	int result;
+
+	if (!p)
+		return VERDICT_NEXT;
+	result = error_translate(skb, p, CT_BOTH, &ct);
+	if (result)
+		return result < 0 ? drop(-result) : leave(skb, &p->tuple.dst, &ct);
+	result = deliver_local(skb, &p->tuple.dst);
+	return result != VERDICT_NEXT ? result : echo(skb, p, SCOPE_CLUSTER, 0);
+}
+
 SEC("tc")
 int pod_from(struct __sk_buff *skb)
 {
 	struct packet p;
-	const struct ct *reply;
+	const struct ct *known;
 	int result = packet_parse(skb, &p);
 
 	if (result > 0)
@@ -52,22 +93,13 @@ int pod_from(struct __sk_buff *skb)
 		return drop(DROP_SPOOFED);
 	if (p.later && fragment_lost(&p, SCOPE_CLUSTER))
 		return drop(DROP_FRAGMENT);
-	reply = p.ports ? ct_find(&p.tuple) : NULL;
-	if (reply && reply->action == CT_SNAT) {
-		struct ct nat = *reply;
-
-		result = nat_apply(skb, &p, &nat);
-		if (result)
-			return drop(-result);
-		/* Past netfilter, which has not seen the request and might take
-		 * the reply for traffic to be masqueraded.
-		 */
-		return bpf_redirect_neigh(nat.ifindex, NULL, 0, 0);
-	}
+	if (!p.ports)
+		return icmp_from(skb, &p);
+	known = ct_find(&p.tuple);
+	if (known)
+		return follow(skb, &p, known);
 	result = deliver_local(skb, &p.tuple.dst);
-	if (result != VERDICT_NEXT)
-		return result;
-	return p.ports ? refuse_unserved(skb, &p, 0) : echo(skb, &p, SCOPE_CLUSTER, 0);
+	return result != VERDICT_NEXT ? result : refuse_unserved(skb, &p, 0);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

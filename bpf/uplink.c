@@ -13,6 +13,7 @@
 #include "lib/ct.h"
 #include "lib/deliver.h"
 #include "lib/echo.h"
+#include "lib/error.h"
 #include "lib/fragment.h"
 #include "lib/nat.h"
 #include "lib/route.h"
@@ -117,6 +118,28 @@ __noinline int follow(struct __sk_buff *skb, const struct packet *p, const struc
 	return err ? drop(-err) : pass_on(skb, p, &ct, &way);
 }
 
+/* ICMP: errors about connections through this node, and echo requests. */
+__noinline int icmp_in(struct __sk_buff *skb, struct packet *p)
+{
+	struct bpf_fib_lookup way;
+	struct ct ct = {};
+	int result;
+
+	if (!p)
+		return VERDICT_NEXT;
+	result = error_translate(skb, p, CT_DNAT, &ct);
+	if (!result)
+		return echo(skb, p, SCOPE_EXTERNAL, 0);
+	if (result < 0)
+		return drop(-result);
+	if (ct.action == CT_DNAT)
+		return deliver_local(skb, &p->tuple.dst);
+	result = route_lookup(skb, p, &p->tuple.dst, &way);
+	if (!result)
+		result = route_hop(skb, p);
+	return result ? drop(-result) : route_send(skb, &way);
+}
+
 SEC("tc")
 int uplink_in(struct __sk_buff *skb)
 {
@@ -129,12 +152,25 @@ int uplink_in(struct __sk_buff *skb)
 	if (p.later && fragment_lost(&p, SCOPE_EXTERNAL))
 		return drop(DROP_FRAGMENT);
 	if (!p.ports)
-		return echo(skb, &p, SCOPE_EXTERNAL, 0);
+		return icmp_in(skb, &p);
 	known = ct_find(&p.tuple);
 	if (known && known->action & CT_DNAT)
 		return follow(skb, &p, known);
 	/* A later fragment of what was not translated. */
 	return p.later ? VERDICT_NEXT : open(skb, &p);
+}
+
+/* As icmp_in. When the node itself asks, the answer comes in where the request went
+ * out.
+ */
+static __always_inline int icmp_out(struct __sk_buff *skb, struct packet *p)
+{
+	struct ct ct = {};
+	int result = error_translate(skb, p, CT_SNAT, &ct);
+
+	if (!result)
+		return echo(skb, p, SCOPE_CLUSTER, BPF_F_INGRESS);
+	return result < 0 ? drop(-result) : VERDICT_NEXT;
 }
 
 /* Replies of sockets of the node itself, and of pods that came by the host's
@@ -145,20 +181,19 @@ int uplink_out(struct __sk_buff *skb)
 {
 	struct packet p;
 	const struct ct *reply;
+	struct ct nat;
 	int err;
 
 	if (packet_parse(skb, &p))
 		return VERDICT_NEXT;
 	if (p.later && fragment_lost(&p, SCOPE_CLUSTER))
 		return drop(DROP_FRAGMENT);
-	/* The node itself asks: the answer comes in where the request went out. */
 	if (!p.ports)
-		return echo(skb, &p, SCOPE_CLUSTER, BPF_F_INGRESS);
+		return icmp_out(skb, &p);
 	reply = ct_find(&p.tuple);
 	if (!reply || reply->action != CT_SNAT)
 		return refuse_unserved(skb, &p, BPF_F_INGRESS);
-	struct ct nat = *reply;
-
+	nat = *reply;
 	err = nat_apply(skb, &p, &nat);
 	return err ? drop(-err) : VERDICT_NEXT;
 }

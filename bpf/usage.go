@@ -65,6 +65,6 @@ func countsOf(n countTableCounts) map[string]int64 {
 	return map[string]int64{
 		"affinities": n.Affinities, "conntrack": n.Conntrack, "endpoints": n.Endpoints, "fragments": n.Fragments,
 		"frontends": n.Frontends,
-		"pods": n.Pods, "reverses": n.Reverses, "uplinks": n.Uplinks,
+		"pods":      n.Pods, "reverses": n.Reverses, "uplinks": n.Uplinks,
 	}
 }

@@ -29,8 +29,7 @@ static __always_inline struct ct *ct_find(const struct tuple *tuple)
  * 0, or a negative number when the way back belongs to another connection. The
  * verifier looks at it by itself.
  */
-__noinline int ct_create(const struct tuple *tuple, const struct backend *backend, __u32 ifindex,
-				     struct ct *request)
+__noinline int ct_create(const struct tuple *tuple, const struct backend *backend, __u32 ifindex, struct ct *request)
 {
 	struct tuple back = {};
 	struct ct reply = { .action = CT_SNAT, .ifindex = ifindex };

@@ -54,7 +54,7 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
  * node. Fills in what to do with its packets. The verifier looks at it by itself.
  */
 __noinline int snat_create(const struct tuple *tuple, const struct backend *backend, const struct addr *own,
-				       struct ct *request)
+			   struct ct *request)
 {
 	int port;
 
