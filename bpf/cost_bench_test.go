@@ -37,6 +37,7 @@ func BenchmarkRootPacket(b *testing.B) {
 		"uplink_in, no Service":        {d.UplinkIn(), other, netip.MustParseAddr("192.0.2.1")},
 		"pod_from, to another pod":     {d.PodFrom(), client, pod},
 		"pod_from, to another network": {d.PodFrom(), client, other},
+		"pod_to":                       {d.PodTo(), other, pod},
 	} {
 		b.Run(name, func(b *testing.B) {
 			info, err := bb.program.Info()

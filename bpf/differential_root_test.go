@@ -172,12 +172,12 @@ func TestRootDifferential(t *testing.T) {
 			if i%2000 == 0 {
 				l.randomServices(t, rnd, m)
 			}
-			fromPod := rnd.IntN(2) == 0
-			why, err := l.compare(m, randomPacket(rnd, m, fromPod), fromPod)
+			at := pick(rnd, []string{"uplink_in", "uplink_in", "pod_from", "pod_from", "pod_to"})
+			why, err := l.compare(m, randomPacket(rnd, m, at == "pod_from"), at)
 			if err != nil {
 				return fmt.Errorf("seed %d, packet %d: %w", seed, i, err)
 			}
-			reasons[why]++
+			reasons[at+": "+why]++
 		}
 		return nil
 	})
@@ -187,13 +187,15 @@ func TestRootDifferential(t *testing.T) {
 }
 
 // compare sends one packet through a program and the model.
-func (l *lab) compare(m *model, packet []byte, fromPod bool) (string, error) {
-	program, ifindex, in := l.datapath.UplinkIn(), l.uplink.near, parse(packet)
-	var pod bpf.Endpoint
-	if fromPod {
-		// The test's context names the interface, which the kernel must have.
-		pod = m.endpoints[ownPods[0]]
+func (l *lab) compare(m *model, packet []byte, at string) (string, error) {
+	in, pod := parse(packet), m.endpoints[ownPods[0]]
+	program, ifindex := l.datapath.UplinkIn(), l.uplink.near
+	// The test's context names the interface, which the kernel must have.
+	switch at {
+	case "pod_from":
 		program, ifindex = l.datapath.PodFrom(), pod.Ifindex
+	case "pod_to":
+		program, ifindex = l.datapath.PodTo(), pod.Ifindex
 	}
 	verdict, out, err := through(program, ifindex, packet)
 	if err != nil {
@@ -203,16 +205,19 @@ func (l *lab) compare(m *model, packet []byte, fromPod bool) (string, error) {
 		out = nil
 	}
 	var want outcome
-	if fromPod {
-		want = m.podFrom(in, pod)
-	} else {
+	switch at {
+	case "pod_from":
+		want = m.podFrom(in, pod, out)
+	case "pod_to":
+		want = m.podTo(in)
+	default:
 		want = m.uplinkIn(in, out)
 	}
 	if want.packet == nil && want.verdict != verdictDrop && in == nil {
 		want.packet = packet
 	}
 	if verdict != want.verdict || !samePacket(out, want.packet, in != nil && !bytes.Equal(in.bytes(), packet)) {
-		return "", fmt.Errorf("from pod: %v\n%x\ngave verdict %d\n%x\nexpected %s, %d\n%x", fromPod, packet, verdict, out, want.why, want.verdict, want.packet)
+		return "", fmt.Errorf("%s: %x\ngave verdict %d\n%x\nexpected %s, %d\n%x", at, packet, verdict, out, want.why, want.verdict, want.packet)
 	}
 	return want.why, nil
 }

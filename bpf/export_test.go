@@ -11,6 +11,9 @@ func (d *Datapath) UplinkIn() *ebpf.Program { return d.uplink.UplinkIn }
 // PodFrom is the program for packets of pods.
 func (d *Datapath) PodFrom() *ebpf.Program { return d.pod.PodFrom }
 
+// PodTo is the program for packets to pods.
+func (d *Datapath) PodTo() *ebpf.Program { return d.pod.PodTo }
+
 // Forget empties the tables that programs write.
 func (d *Datapath) Forget() error {
 	for _, m := range []*ebpf.Map{d.maps.Conntrack, d.maps.Affinities, d.maps.Fragments} {

@@ -31,6 +31,8 @@ type modelTuple struct {
 type modelEntry struct {
 	action   string // "dnat", "snat" or "both"
 	src, dst netip.AddrPort
+	// uplink is set for replies to another host.
+	uplink bool
 }
 
 // modelFragment is a fragmented datagram; IPv6 has no protocol here.
@@ -121,33 +123,16 @@ func (m *model) open(in *message, seen []byte) outcome {
 
 // connect opens a connection to the backend that the data path has chosen.
 func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen []byte) outcome {
-	kept := m.kept(f, in.src.Addr(), service)
-	if seen == nil {
-		// What was chosen cannot be told.
-		m.keep(f, in.src.Addr(), service, netip.AddrPort{})
-		if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) || !m.forwards(in, b) }) {
-			return gone("no possible backend")
-		}
-		return outcome{why: "a service with backends"}
-	}
-	out := parse(seen)
-	if out == nil {
-		return outcome{why: "a packet"}
-	}
-	b, ok := service.at(out.dst)
-	if last, there := service.at(kept); !ok || there && m.possible(in, last) && last != b {
-		return outcome{why: "a backend of the service, " + kept.String() + " if it has that"}
-	}
-	if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) }) {
-		m.keep(f, in.src.Addr(), service, netip.AddrPort{})
-	} else {
-		m.keep(f, in.src.Addr(), service, out.dst)
+	possible := func(b bpf.Backend) bool { return b.Flags == 0 || m.unambiguous(in, b) }
+	out, b, wrong := m.chosen(in, f, service, seen, possible, func(b bpf.Backend) bool { return m.forwards(in, b) })
+	if wrong != nil {
+		return *wrong
 	}
 	if b.Flags == 0 {
 		return m.openRemote(in, out)
 	}
 	m.conntrack[in.tuple()] = modelEntry{action: "dnat", dst: out.dst}
-	m.conntrack[modelTuple{out.dst, in.src, in.proto}] = modelEntry{action: "snat", src: in.dst}
+	m.conntrack[modelTuple{out.dst, in.src, in.proto}] = modelEntry{action: "snat", src: in.dst, uplink: true}
 	m.remember(in)
 	return m.toPod(in.to(out.dst), "new, to a pod"+in.kind())
 }
@@ -191,6 +176,36 @@ func (m *model) lost(in *message, scope bpf.Scope) bool {
 	return found
 }
 
+// chosen is the backend that the data path has chosen, and its packet; or what is to
+// be expected when it may not have. A backend that is not possible is tried, and
+// another is taken; one that it does not forward to loses the packet.
+func (m *model) chosen(in *message, f bpf.Frontend, service modelService, seen []byte, possible, forwards func(bpf.Backend) bool) (*message, bpf.Backend, *outcome) {
+	client, kept := in.src.Addr(), m.kept(f, in.src.Addr(), service)
+	doubtful := slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !possible(b) })
+	if seen == nil {
+		// What was chosen cannot be told.
+		m.keep(f, client, service, netip.AddrPort{})
+		if doubtful || slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !forwards(b) }) {
+			return nil, bpf.Backend{}, &outcome{verdict: verdictDrop, why: "no possible backend"}
+		}
+		return nil, bpf.Backend{}, &outcome{why: "a service with backends"}
+	}
+	out := parse(seen)
+	if out == nil {
+		return nil, bpf.Backend{}, &outcome{why: "a packet"}
+	}
+	b, ok := service.at(out.dst)
+	if last, there := service.at(kept); !ok || there && possible(last) && last != b {
+		return nil, b, &outcome{why: "a backend of the service, " + kept.String() + " if it has that"}
+	}
+	if doubtful {
+		m.keep(f, client, service, netip.AddrPort{})
+	} else {
+		m.keep(f, client, service, out.dst)
+	}
+	return out, b, nil
+}
+
 func (s modelService) at(addr netip.AddrPort) (bpf.Backend, bool) {
 	i := slices.IndexFunc(s.backends, func(b bpf.Backend) bool { return netip.AddrPortFrom(b.Addr, b.Port) == addr })
 	if i < 0 {
@@ -218,11 +233,11 @@ func (m *model) keep(f bpf.Frontend, client netip.Addr, service modelService, at
 	m.affinity[f][client] = at
 }
 
-// possible tells whether replies of the backend could be told apart from those
+// unambiguous tells whether replies of the backend could be told apart from those
 // of other connections.
-func (m *model) possible(in *message, b bpf.Backend) bool {
+func (m *model) unambiguous(in *message, b bpf.Backend) bool {
 	other, taken := m.conntrack[modelTuple{netip.AddrPortFrom(b.Addr, b.Port), in.src, in.proto}]
-	return b.Flags == 0 || !taken || other.action == "snat" && other.src == in.dst
+	return !taken || other.action == "snat" && other.src == in.dst
 }
 
 // forwards tells whether the node may send the packet to the backend.
@@ -247,8 +262,8 @@ func (m *model) openRemote(in, out *message) outcome {
 	if _, taken := m.conntrack[back]; taken || out.src.Port() < 1024 || out.src.Port() >= 32768 {
 		return outcome{why: "a free source port from 1024 to 32767"}
 	}
-	m.conntrack[in.tuple()] = modelEntry{"both", back.dst, out.dst}
-	m.conntrack[back] = modelEntry{"both", in.dst, in.src}
+	m.conntrack[in.tuple()] = modelEntry{action: "both", src: back.dst, dst: out.dst}
+	m.conntrack[back] = modelEntry{action: "both", src: in.dst, dst: in.src}
 	return m.passOn(in, m.conntrack[in.tuple()])
 }
 
@@ -287,56 +302,6 @@ func (m *model) toPod(out *message, why string) outcome {
 	copy(out.ether[0:], pod.PodMAC)
 	copy(out.ether[6:], pod.HostMAC)
 	return sent(why, out)
-}
-
-// podFrom is what happens to a packet of a pod.
-func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
-	if in == nil {
-		return gone("cannot be parsed")
-	}
-	link := in.src.Addr().Is6() && (in.src.Addr().IsLinkLocalUnicast() || in.src.Addr().IsUnspecified())
-	if !link && !slices.Contains(from.Addrs, in.src.Addr()) {
-		return gone("spoofed")
-	}
-	if m.lost(in, bpf.ScopeCluster) {
-		return gone("fragment before the first")
-	}
-	if e, known := m.conntrack[in.tuple()]; known && in.ports {
-		return m.follow(in, e)
-	}
-	if out, e, known := m.translateError(in, "dnat", "snat", "both"); known {
-		if e.action == "snat" {
-			return sent("error about a request", out)
-		}
-		return m.toPod(out, "error about a reply")
-	}
-	if _, here := m.endpoints[in.dst.Addr()]; here {
-		return m.toPod(in, "pod to pod")
-	}
-	if !in.ports {
-		return m.echo(in, bpf.ScopeCluster)
-	}
-	f := bpf.Frontend{Addr: in.dst.Addr(), Scope: bpf.ScopeCluster}
-	_, ours := m.services[f]
-	f.Port, f.Protocol = in.dst.Port(), bpf.Protocol(in.proto)
-	if ours && in.proto == unix.IPPROTO_UDP && len(m.services[f].backends) == 0 {
-		return in.reject()
-	}
-	return next("to the host", in)
-}
-
-// follow is what happens to a packet of a pod that belongs to a known connection.
-func (m *model) follow(in *message, e modelEntry) outcome {
-	m.remember(in)
-	out := in.to(in.dst)
-	if e.action != "dnat" {
-		out.src = e.src
-	}
-	if e.action == "snat" {
-		return sent("reply"+in.kind(), out)
-	}
-	out.dst = e.dst
-	return m.toPod(out, "request of a pod"+in.kind())
 }
 
 // echo answers echo requests to service addresses.

@@ -2,20 +2,23 @@
 //go:build ignore
 
 /* Traffic from a pod, at the host end of its veth pair: no source address but
- * the pod's own leaves it; replies of a NodePort connection get the service
- * address back and leave through the uplink; what is for another pod of this
- * node goes there directly; all else is routed by the host.
+ * the pod's own leaves it; replies get the service address back, those of a NodePort
+ * connection leave through the uplink; connections to Services that were not
+ * translated at the socket get a backend; what is for another pod of this node goes
+ * there directly; all else is routed by the host.
  */
 
 #include <stddef.h>
 
+#include "lib/choose.h"
 #include "lib/ct.h"
 #include "lib/deliver.h"
 #include "lib/echo.h"
 #include "lib/error.h"
 #include "lib/fragment.h"
 #include "lib/nat.h"
-#include "lib/unserved.h"
+#include "lib/reject.h"
+#include "lib/snat.h"
 
 /* Link-local and unspecified addresses are used by neighbour discovery only;
  * the host does not route them.
@@ -48,19 +51,69 @@ static __always_inline int leave(struct __sk_buff *skb, const struct addr *to, c
 	return deliver_local(skb, to);
 }
 
+static __always_inline int translate(struct __sk_buff *skb, const struct packet *p, const struct ct *ct)
+{
+	int err = nat_apply(skb, p, ct);
+
+	return err ? drop(-err) : leave(skb, ct->action == CT_SNAT ? &p->tuple.dst : &ct->addr, ct);
+}
+
 /* A packet of a connection that is translated. */
 __noinline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
 {
 	struct ct ct;
-	int err;
 
 	if (!p || !known)
 		return drop(DROP_INVALID);
 	ct = *known;
-	err = nat_apply(skb, p, &ct);
-	if (err)
-		return drop(-err);
-	return leave(skb, ct.action == CT_SNAT ? &p->tuple.dst : &ct.addr, &ct);
+	return translate(skb, p, &ct);
+}
+
+/* Enters a connection of the pod to a backend. One to itself has the Service's
+ * address as its source: no host takes packets of its own from outside.
+ */
+static __always_inline int enter(const struct packet *p, const struct backend *backend, struct ct *request)
+{
+	if (addr_equal(&backend->addr, &p->tuple.src))
+		return snat_create(&p->tuple, backend, &p->tuple.dst, request);
+	return ct_create(&p->tuple, backend, 0, request);
+}
+
+/* What may be the first packet of a connection to a Service, from a socket that the
+ * socket programs have not seen.
+ */
+__noinline int open(struct __sk_buff *skb, const struct packet *p)
+{
+	enum drop_reason reason = DROP_NO_ENDPOINT;
+
+	if (!p)
+		return drop(DROP_INVALID);
+	for (int i = 0; i < TRIES; i++) {
+		struct backend backend;
+		struct ct request;
+		int result = choose(p, SCOPE_CLUSTER, i, &backend);
+
+		if (result == SVC_NONE)
+			return VERDICT_NEXT;
+		if (result == SVC_EMPTY)
+			return reject(skb, p, 0);
+		if (result != SVC_FOUND)
+			break;
+		result = enter(p, &backend, &request);
+		if (!result)
+			return translate(skb, p, &request);
+		reason = -result;
+	}
+	return drop(reason);
+}
+
+/* Tells whether a packet that belongs to no known connection may be the first of
+ * one. What goes on, or is a later fragment, is looked at only when its address is a
+ * Service's alone: most of it is for hosts outside, and should not wait.
+ */
+static __always_inline bool is_opening(const struct packet *p)
+{
+	return (!p->goes_on && !p->later) || svc_has(&p->tuple.dst, SCOPE_CLUSTER);
 }
 
 /* ICMP: errors about connections that are translated, and echo requests. */
@@ -99,7 +152,32 @@ int pod_from(struct __sk_buff *skb)
 	if (known)
 		return follow(skb, &p, known);
 	result = deliver_local(skb, &p.tuple.dst);
-	return result != VERDICT_NEXT ? result : refuse_unserved(skb, &p, 0);
+	return result != VERDICT_NEXT || !is_opening(&p) ? result : open(skb, &p);
+}
+
+/* What comes to a pod by the host's stack: replies of backends on the host network
+ * and of other nodes, and errors about requests.
+ */
+SEC("tc")
+int pod_to(struct __sk_buff *skb)
+{
+	struct packet p;
+	struct ct ct = {};
+	const struct ct *reply;
+	int result;
+
+	if (packet_parse(skb, &p) || (p.later && fragment_lost(&p, SCOPE_CLUSTER)))
+		return VERDICT_NEXT;
+	if (!p.ports) {
+		result = error_translate(skb, &p, CT_SNAT, &ct);
+		return result < 0 ? drop(-result) : VERDICT_NEXT;
+	}
+	reply = ct_find(&p.tuple);
+	if (!reply || reply->action != CT_SNAT)
+		return VERDICT_NEXT;
+	ct = *reply;
+	result = nat_apply(skb, &p, &ct);
+	return result ? drop(-result) : VERDICT_NEXT;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -159,6 +159,7 @@ const (
 	podMapSources    = "sources"
 	podMapUplinks    = "uplinks"
 	podProgPodFrom   = "pod_from"
+	podProgPodTo     = "pod_to"
 )
 
 // loadPod returns the embedded CollectionSpec for pod.
@@ -204,6 +205,7 @@ type podSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type podProgramSpecs struct {
 	PodFrom *ebpf.ProgramSpec `ebpf:"pod_from"`
+	PodTo   *ebpf.ProgramSpec `ebpf:"pod_to"`
 }
 
 // podMapSpecs contains maps before they are loaded into the kernel.
@@ -292,11 +294,13 @@ type podVariables struct {
 // It can be passed to loadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type podPrograms struct {
 	PodFrom *ebpf.Program `ebpf:"pod_from"`
+	PodTo   *ebpf.Program `ebpf:"pod_to"`
 }
 
 func (p *podPrograms) Close() error {
 	return _PodClose(
 		p.PodFrom,
+		p.PodTo,
 	)
 }
 

@@ -30,7 +30,13 @@ struct packet {
 	bool ports;
 	bool fragment; /* one of several */
 	bool later; /* one that is not the first */
+	bool goes_on; /* a TCP segment that opens no connection */
 };
+
+/* Where TCP has its flags, and two of them. */
+#define PACKET_TCP_FLAGS 13
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
 
 struct ext_header {
 	__u8 next;
@@ -56,12 +62,23 @@ static __always_inline __u32 packet_l4_header(__u8 proto)
 static __always_inline void packet_ports(struct __sk_buff *skb, struct packet *p)
 {
 	__u32 header = packet_l4_header(p->tuple.proto);
-	__be16 ports[2];
+	struct {
+		__be16 ports[2];
+		__be32 seq[2];
+		__u8 offset, flags;
+	} head;
 
-	if (!header || p->later || p->l4 + header > p->end || bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports)))
+	if (!header || p->later || p->l4 + header > p->end)
 		return;
-	p->tuple.sport = ports[0];
-	p->tuple.dport = ports[1];
+	if (p->tuple.proto == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, p->l4, &head, PACKET_TCP_FLAGS + 1))
+			return;
+		p->goes_on = (head.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
+	} else if (bpf_skb_load_bytes(skb, p->l4, &head, sizeof(head.ports))) {
+		return;
+	}
+	p->tuple.sport = head.ports[0];
+	p->tuple.dport = head.ports[1];
 	p->ports = true;
 }
 
