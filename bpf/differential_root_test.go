@@ -96,7 +96,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 			}
 		}
 		for _, port := range somePorts {
-			for _, protocol := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP} {
+			for _, protocol := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP, bpf.ProtocolSCTP} {
 				if rnd.IntN(4) == 0 {
 					continue
 				}

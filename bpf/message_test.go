@@ -4,6 +4,7 @@ package bpf_test
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"net/netip"
 	"slices"
 
@@ -148,7 +149,7 @@ func (m *message) parse6(ip []byte) *message {
 }
 
 func (m *message) readPorts() {
-	if need := map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8}[m.proto]; need == 0 || m.later || len(m.payload) < need {
+	if need := map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8, unix.IPPROTO_SCTP: 12}[m.proto]; need == 0 || m.later || len(m.payload) < need {
 		return
 	}
 	m.ports = true
@@ -175,9 +176,12 @@ func (m *message) bytes() []byte {
 		binary.BigEndian.PutUint16(payload, m.src.Port())
 		binary.BigEndian.PutUint16(payload[2:], m.dst.Port())
 	}
-	if m.fragment {
+	switch {
+	case m.proto == unix.IPPROTO_SCTP && m.ports && !m.later:
+		m.checkSCTP(payload)
+	case m.fragment:
 		m.checkFirst(payload)
-	} else {
+	default:
 		m.check(payload)
 	}
 	return slices.Concat(m.ether, header, payload, m.trailer)
@@ -202,6 +206,21 @@ func (m *message) check(payload []byte) {
 		value = 0xffff
 	}
 	binary.BigEndian.PutUint16(payload[at:], value)
+}
+
+// checkSCTP writes the CRC32c of the packet. One that was wrong remains as wrong.
+func (m *message) checkSCTP(payload []byte) {
+	crc := func(data []byte) uint32 {
+		data = slices.Clone(data)
+		copy(data[8:], make([]byte, 4))
+		return crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))
+	}
+	check := crc(payload)
+	if m.raw != nil {
+		old := parse(m.raw).payload
+		check ^= crc(old) ^ binary.LittleEndian.Uint32(old[8:])
+	}
+	binary.LittleEndian.PutUint32(payload[8:], check)
 }
 
 // checkFirst changes the checksum of a first fragment, which is the whole

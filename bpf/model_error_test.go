@@ -29,7 +29,7 @@ func (in *message) quote() (about modelTuple, ports int, ok bool) {
 		length = q.header4
 	}
 	if ports = quoteAt + length(data); ports == quoteAt || q.later || ports+4 > len(in.payload) ||
-		q.proto != unix.IPPROTO_TCP && q.proto != unix.IPPROTO_UDP || q.src.Addr() != in.dst.Addr() {
+		!slices.Contains([]byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP}, q.proto) || q.src.Addr() != in.dst.Addr() {
 		return about, 0, false
 	}
 	return modelTuple{

@@ -27,7 +27,7 @@ func ofFamily(rnd *rand.Rand, from []netip.Addr, like netip.Addr) netip.Addr {
 // off, or have a byte that is anything.
 func randomPacket(rnd *rand.Rand, m *model, fromPod bool) []byte {
 	src, dst := randomEnds(rnd, m, fromPod)
-	proto := pick(rnd, []byte{unix.IPPROTO_TCP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6, 47})
+	proto := pick(rnd, []byte{unix.IPPROTO_TCP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6, 47})
 	packet := randomFrame(rnd, src, dst, proto)
 	if rnd.IntN(15) == 0 {
 		packet = errorPacket(rnd, m, src.Addr(), packet)
@@ -44,7 +44,12 @@ func randomPacket(rnd *rand.Rand, m *model, fromPod bool) []byte {
 		}
 		packet = packet[:least+rnd.IntN(len(packet)-least)]
 	case 1:
-		packet[14+rnd.IntN(len(packet)-14)] = byte(rnd.Uint32())
+		at := 14 + rnd.IntN(len(packet)-14)
+		before := packet[at]
+		packet[at] = byte(rnd.Uint32())
+		if m := parse(packet); m != nil && m.proto == unix.IPPROTO_SCTP && m.fragment {
+			packet[at] = before // The model has no fragments of SCTP.
+		}
 	case 2:
 		packet = append(packet, make([]byte, rnd.IntN(12))...)
 	}
@@ -117,7 +122,7 @@ func laterFragment(rnd *rand.Rand, m *model, fromPod bool, other []byte) []byte 
 func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
 	m := &message{
 		ether: append([]byte{2, 0, 0, 0, 0, 1}, 2, 0, 0, 0, 0, 2, 8, 0), src: src, dst: dst, proto: proto, ttl: byte(1 + rnd.IntN(4)*20),
-		ports: proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP, zeroCheck: proto == unix.IPPROTO_UDP && rnd.IntN(4) == 0,
+		ports: proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP || proto == unix.IPPROTO_SCTP, zeroCheck: proto == unix.IPPROTO_UDP && rnd.IntN(4) == 0,
 	}
 	m.payload = randomPayload(rnd, proto)
 	if src.Addr().Is4() {
@@ -126,7 +131,7 @@ func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
 		m.header[0], m.header[9] = 4<<4|byte(len(m.header)/4), proto
 		binary.BigEndian.PutUint16(m.header[2:], uint16(len(m.header)+len(m.payload)))
 		binary.BigEndian.PutUint16(m.header[4:], uint16(rnd.IntN(8)))
-		if m.fragment = rnd.IntN(8) == 0; m.fragment {
+		if m.fragment = rnd.IntN(8) == 0 && proto != unix.IPPROTO_SCTP; m.fragment {
 			offset := pick(rnd, []uint16{0x2000, 0x2000, 0x2010, 0x0010})
 			m.later = offset&0x1fff != 0
 			binary.BigEndian.PutUint16(m.header[6:], offset)
@@ -142,7 +147,7 @@ func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
 		m.header[last] = kind
 		last = len(m.header)
 		ext := []byte{proto, 0, 0, 0, 0, 0, 0, 0}
-		if kind == unix.IPPROTO_FRAGMENT {
+		if kind == unix.IPPROTO_FRAGMENT && proto != unix.IPPROTO_SCTP {
 			offset := pick(rnd, []uint16{0x0001, 0x0001, 0x0010, 0x0011, 0x0000})
 			m.fragment, m.later = offset != 0, offset > 1
 			binary.BigEndian.PutUint16(ext[2:], offset)

@@ -208,8 +208,8 @@ func TestCompileTellsProblems(t *testing.T) {
 		slice   *discoveryv1.EndpointSlice
 		want    string
 	}{
-		"SCTP": {service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }), nil,
-			"Service a/web: spec.ports[0].protocol SCTP: only TCP and UDP are served"},
+		"other protocol": {service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = "DCCP" }), nil,
+			"Service a/web: spec.ports[0].protocol DCCP: only TCP, UDP and SCTP are served"},
 		"port 0":           {service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 0 }), nil, "spec.ports[0].port 0: expected 1 to 65535"},
 		"node port beyond": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 70000 }), nil, "spec.ports[0].nodePort 70000: expected 1 to 65535"},
 		"source ranges": {service(func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"10.0.0.0/8", "x"} }), nil,

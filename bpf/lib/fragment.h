@@ -38,13 +38,18 @@ static __always_inline void fragment_remember(const struct packet *p)
 
 /* Gives a later fragment the ports of the first. Tells whether it is lost: it is
  * for an address that only Services have, and the first did not come before. Where
- * the address is the node's as well, such fragments may be the host's own.
+ * the address is the node's as well, such fragments may be the host's own. The
+ * verifier looks at it by itself.
  */
-static __always_inline bool fragment_lost(struct packet *p, __u8 scope)
+__noinline int fragment_lost(struct packet *p, __u8 scope)
 {
-	struct fragment_key key = fragment_key(p);
-	const struct fragment *first = bpf_map_lookup_elem(&fragments, &key);
+	struct fragment_key key;
+	const struct fragment *first;
 
+	if (!p)
+		return true;
+	key = fragment_key(p);
+	first = bpf_map_lookup_elem(&fragments, &key);
 	if (!first || bpf_ktime_get_ns() - first->seen > FRAGMENT_LIFE)
 		return svc_has(&p->tuple.dst, scope);
 	p->tuple.sport = first->sport;

@@ -7,6 +7,7 @@
 
 #include "fragment.h"
 #include "packet.h"
+#include "sctp.h"
 
 /* Which end of a packet is rewritten. */
 enum nat_end {
@@ -32,7 +33,7 @@ static __always_inline __u64 nat_l4_flags(const struct packet *p)
  */
 static __always_inline bool nat_has_check(const struct packet *p)
 {
-	return !p->later;
+	return !p->later && p->tuple.proto != IPPROTO_SCTP;
 }
 
 static __always_inline int nat_addr4(struct __sk_buff *skb, const struct packet *p, enum nat_end end, __be32 from,
@@ -65,10 +66,14 @@ static __always_inline int nat_addr6(struct __sk_buff *skb, const struct packet 
 static __always_inline int nat_port(struct __sk_buff *skb, const struct packet *p, enum nat_end end, __be16 from,
 				    __be16 to)
 {
+	/* Source and destination port are the first two fields. */
+	__u32 at = end == NAT_SRC ? 0 : sizeof(to);
+
+	if (p->tuple.proto == IPPROTO_SCTP)
+		return sctp_port(skb, p, at, from, to);
 	if (bpf_l4_csum_replace(skb, nat_l4_check(p), from, to, nat_l4_flags(p) | sizeof(to)))
 		return -DROP_REWRITE;
-	/* Source and destination port are the first two fields. */
-	return bpf_skb_store_bytes(skb, p->l4 + (end == NAT_SRC ? 0 : 2), &to, sizeof(to), 0) ? -DROP_REWRITE : 0;
+	return bpf_skb_store_bytes(skb, p->l4 + at, &to, sizeof(to), 0) ? -DROP_REWRITE : 0;
 }
 
 /* Rewrites address and port of one end, with all checksums. */

@@ -33,6 +33,8 @@ struct packet {
 	bool goes_on; /* a TCP segment that opens no connection */
 };
 
+#define SCTP_HEADER 12
+
 /* Where TCP has its flags, and two of them. */
 #define PACKET_TCP_FLAGS 13
 #define TCP_SYN 0x02
@@ -55,6 +57,8 @@ static __always_inline __u32 packet_l4_header(__u8 proto)
 		return sizeof(struct tcphdr);
 	case IPPROTO_UDP:
 		return sizeof(struct udphdr);
+	case IPPROTO_SCTP:
+		return SCTP_HEADER;
 	}
 	return 0;
 }

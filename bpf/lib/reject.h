@@ -3,27 +3,9 @@
 
 #include <linux/tcp.h>
 #include <linux/udp.h>
-#include <bpf/bpf_core_read.h>
 
 #include "answer.h"
-
-#define CHECKSUM_PARTIAL 3
-
-struct sk_buff {
-	__u8 ip_summed : 2;
-} __attribute__((preserve_access_index));
-
-extern void *bpf_cast_to_kern_ctx(void *obj) __ksym;
-
-/* Tells whether the checksum of the packet is yet to be completed, from where it
- * began to where it ends, by the device or by who receives it.
- */
-static __always_inline bool is_partial(struct __sk_buff *skb)
-{
-	const struct sk_buff *kernel = bpf_cast_to_kern_ctx(skb);
-
-	return BPF_CORE_READ_BITFIELD(kernel, ip_summed) == CHECKSUM_PARTIAL;
-}
+#include "offload.h"
 
 /* Answers a segment as a host without a listener does; RFC 9293, 3.10.7.1. */
 static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet *p)
@@ -53,7 +35,9 @@ static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet
 	return err ? err : answer_ether(skb);
 }
 
-/* What an ICMP error has of the datagram that it is about; RFC 792, RFC 4443. */
+/* What an ICMP error has of the datagram that it is about, of SCTP as much as of UDP;
+ * RFC 792, RFC 4443.
+ */
 struct quote4 {
 	struct iphdr ip;
 	struct udphdr udp;
@@ -64,10 +48,10 @@ struct quote6 {
 	struct udphdr udp;
 };
 
-/* The checksum as it will be when it is complete. */
-static __always_inline void complete(struct __sk_buff *skb, struct udphdr *udp)
+/* The checksum as it will be when it is complete. That of SCTP is not quoted. */
+static __always_inline void complete(struct __sk_buff *skb, const struct packet *p, struct udphdr *udp)
 {
-	if (!is_partial(skb))
+	if (p->tuple.proto != IPPROTO_UDP || !is_partial(skb))
 		return;
 	udp->check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)udp, sizeof(*udp), 0));
 	if (!udp->check)
@@ -80,7 +64,7 @@ static __always_inline int reject_room(struct __sk_buff *skb, __u32 quote, __u32
 	return bpf_skb_change_tail(skb, ETH_HLEN + quote, 0) || bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, 0);
 }
 
-static __always_inline int reject_udp4(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int reject_icmp4(struct __sk_buff *skb, const struct packet *p)
 {
 	struct {
 		struct icmp icmp;
@@ -89,7 +73,7 @@ static __always_inline int reject_udp4(struct __sk_buff *skb, const struct packe
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.quote, sizeof(out.quote)))
 		return -DROP_NO_ENDPOINT;
-	complete(skb, &out.quote.udp);
+	complete(skb, p, &out.quote.udp);
 	out.icmp.check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&out, sizeof(out), 0));
 	if (reject_room(skb, sizeof(out.quote), sizeof(struct iphdr) + sizeof(out.icmp)) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &out.icmp, sizeof(out.icmp), 0))
@@ -97,7 +81,7 @@ static __always_inline int reject_udp4(struct __sk_buff *skb, const struct packe
 	return answer_ip(skb, p, IPPROTO_ICMP, sizeof(out));
 }
 
-static __always_inline int reject_udp6(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int reject_icmp6(struct __sk_buff *skb, const struct packet *p)
 {
 	struct {
 		struct icmp icmp;
@@ -107,7 +91,7 @@ static __always_inline int reject_udp6(struct __sk_buff *skb, const struct packe
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.quote, sizeof(out.quote)))
 		return -DROP_NO_ENDPOINT;
-	complete(skb, &out.quote.udp);
+	complete(skb, p, &out.quote.udp);
 	out.icmp.check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&out, sizeof(out), sum));
 	if (reject_room(skb, sizeof(out.quote), sizeof(struct ipv6hdr) + sizeof(out.icmp)) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct ipv6hdr), &out.icmp, sizeof(out.icmp), 0))
@@ -115,15 +99,15 @@ static __always_inline int reject_udp6(struct __sk_buff *skb, const struct packe
 	return answer_ip(skb, p, IPPROTO_ICMPV6, sizeof(out));
 }
 
-static __always_inline int reject_udp(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int reject_icmp(struct __sk_buff *skb, const struct packet *p)
 {
-	int err = p->v6 ? reject_udp6(skb, p) : reject_udp4(skb, p);
+	int err = p->v6 ? reject_icmp6(skb, p) : reject_icmp4(skb, p);
 
 	return err ? err : answer_ether(skb);
 }
 
 /* Refuses a packet as the host that it is for would, were nobody listening: TCP
- * with a reset, UDP with an ICMP error. It goes back where it came from:
+ * with a reset, UDP and SCTP with an ICMP error. It goes back where it came from:
  * direction is that of bpf_redirect, 0 or BPF_F_INGRESS. The verifier looks at it
  * by itself.
  */
@@ -134,7 +118,7 @@ __noinline int reject(struct __sk_buff *skb, const struct packet *p, __u64 direc
 	if (!p)
 		return drop(DROP_INVALID);
 	if (is_plain(p) && !p->fragment)
-		err = p->tuple.proto == IPPROTO_TCP ? reject_tcp(skb, p) : reject_udp(skb, p);
+		err = p->tuple.proto == IPPROTO_TCP ? reject_tcp(skb, p) : reject_icmp(skb, p);
 	if (err)
 		return drop(-err);
 	return bpf_redirect(skb->ifindex, direction);
