@@ -119,7 +119,7 @@ func exchangeBulk(to netip.AddrPort) error {
 
 // Routers tell the end that they hear about by its Service how large packets may
 // be. Both ways of each connection have a link that takes smaller ones than its ends
-// expect.
+// expect; this node may itself be the router before it.
 func TestRootPathMTU(t *testing.T) {
 	l := newLab(t)
 	peer := l.addPeer(t)
@@ -135,6 +135,14 @@ func TestRootPathMTU(t *testing.T) {
 	remote := addBehind(t, peer, "rm0", remotes["IPv4"], remotes["IPv6"])
 	first := uint32(0)
 	for family, a := range labAddrs {
+		narrow := peerAddrs[family]
+		within(t, l.node, func() error {
+			_, dst, err := net.ParseCIDR(narrow.pods)
+			if err != nil {
+				return err
+			}
+			return netlink.RouteReplace(&netlink.Route{Dst: dst, Gw: net.ParseIP(narrow.peer), MTU: 1400, MTULock: true})
+		})
 		l.routeBehind(t, clients[family].network, a.outside)
 		l.routeBehind(t, remotes[family].network, peerAddrs[family].peer)
 		for name, tt := range map[string]struct {
@@ -142,9 +150,10 @@ func TestRootPathMTU(t *testing.T) {
 			host  string
 			flags bpf.BackendFlags
 		}{
-			"pod":          {l.pod, a.pod, bpf.BackendLocalPod},
-			"host network": {l.node, a.node, bpf.BackendLocalHost},
-			"another node": {remote, remotes[family].host, 0},
+			"pod":                      {l.pod, a.pod, bpf.BackendLocalPod},
+			"host network":             {l.node, a.node, bpf.BackendLocalHost},
+			"another node":             {remote, remotes[family].host, 0},
+			"another node, way narrow": {peer, narrow.pod, 0},
 		} {
 			t.Run(family+" "+name, func(t *testing.T) {
 				first += 4

@@ -148,8 +148,11 @@ func (m *message) parse6(ip []byte) *message {
 	return m
 }
 
+// l4Header is how long the header is of protocols that have ports.
+var l4Header = map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8, unix.IPPROTO_SCTP: 12}
+
 func (m *message) readPorts() {
-	if need := map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8, unix.IPPROTO_SCTP: 12}[m.proto]; need == 0 || m.later || len(m.payload) < need {
+	if need := l4Header[m.proto]; need == 0 || m.later || len(m.payload) < need {
 		return
 	}
 	m.ports = true

@@ -326,7 +326,7 @@ func (in *message) reject() outcome {
 	if in.proto == unix.IPPROTO_TCP {
 		return in.reset()
 	}
-	quote := slices.Concat(in.header, in.payload[:8])
+	quote := slices.Concat(in.header, in.payload[:l4Header[in.proto]])
 	if in.src.Addr().Is4() {
 		return sent("ICMP error", in.answer(unix.IPPROTO_ICMP, append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, quote...)))
 	}

@@ -37,8 +37,19 @@ static __always_inline int pass_on(struct __sk_buff *skb, const struct packet *p
 	return err ? drop(-err) : route_send(skb, way);
 }
 
+/* What becomes of a packet that there is no way for. One that is too large is
+ * answered by uplink_in.
+ */
+static __always_inline int lost(struct packet *p, int err, const struct bpf_fib_lookup *way)
+{
+	if (err != -DROP_TOO_BIG)
+		return drop(-err);
+	p->fits = way->mtu_result;
+	return VERDICT_DROP;
+}
+
 /* Opens a connection to a backend of another node. */
-__noinline int open_remote(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
+__noinline int open_remote(struct __sk_buff *skb, struct packet *p, const struct backend *backend)
 {
 	struct bpf_fib_lookup way;
 	const struct pod_addrs *own;
@@ -50,7 +61,7 @@ __noinline int open_remote(struct __sk_buff *skb, const struct packet *p, const 
 		return drop(DROP_INVALID);
 	err = route_lookup(skb, p, &backend->addr, &way);
 	if (err)
-		return drop(-err);
+		return lost(p, err, &way);
 	out = way.ifindex;
 	own = bpf_map_lookup_elem(&uplinks, &out);
 	if (!own)
@@ -69,7 +80,7 @@ __noinline int open_remote(struct __sk_buff *skb, const struct packet *p, const 
 }
 
 /* What may be the first packet of a connection. */
-__noinline int open(struct __sk_buff *skb, const struct packet *p)
+__noinline int open(struct __sk_buff *skb, struct packet *p)
 {
 	enum drop_reason reason = DROP_NO_ENDPOINT;
 
@@ -101,7 +112,7 @@ __noinline int open(struct __sk_buff *skb, const struct packet *p)
 /* A packet of a known connection: requests to a backend of this node, and both
  * ways of one with another node's.
  */
-__noinline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
+__noinline int follow(struct __sk_buff *skb, struct packet *p, const struct ct *known)
 {
 	struct bpf_fib_lookup way;
 	struct ct ct;
@@ -113,8 +124,9 @@ __noinline int follow(struct __sk_buff *skb, const struct packet *p, const struc
 	if (ct.action == CT_DNAT)
 		return forward(skb, p, &ct);
 	err = route_lookup(skb, p, &ct.addr, &way);
-	if (!err)
-		err = route_hop(skb, p);
+	if (err)
+		return lost(p, err, &way);
+	err = route_hop(skb, p);
 	return err ? drop(-err) : pass_on(skb, p, &ct, &way);
 }
 
@@ -145,6 +157,7 @@ int uplink_in(struct __sk_buff *skb)
 {
 	struct packet p;
 	const struct ct *known;
+	int verdict = VERDICT_NEXT;
 
 	/* What cannot be parsed is left to the host's stack. */
 	if (packet_parse(skb, &p))
@@ -155,9 +168,10 @@ int uplink_in(struct __sk_buff *skb)
 		return icmp_in(skb, &p);
 	known = ct_find(&p.tuple);
 	if (known && known->action & CT_DNAT)
-		return follow(skb, &p, known);
-	/* A later fragment of what was not translated. */
-	return p.later ? VERDICT_NEXT : open(skb, &p);
+		verdict = follow(skb, &p, known);
+	else if (!p.later)
+		verdict = open(skb, &p);
+	return p.fits ? reject_size(skb, &p) : verdict;
 }
 
 /* As icmp_in. When the node itself asks, the answer comes in where the request went

@@ -95,6 +95,15 @@ func TestCompile(t *testing.T) {
 			service(nil), []*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
 			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)"},
 		},
+		"SCTP": {
+			service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }),
+			[]*discoveryv1.EndpointSlice{func() *discoveryv1.EndpointSlice {
+				s := slice(v4, up("10.244.0.7", "n1"))
+				s.Ports[0].Protocol = new(corev1.ProtocolSCTP)
+				return s
+			}()},
+			[]string{"10.96.0.5:80 SCTP/0 -> 10.244.0.7:8080(1)"},
+		},
 		"endpoint of the host network": {
 			service(nil), []*discoveryv1.EndpointSlice{slice(v4, up("192.0.2.1", "n1"))},
 			[]string{"10.96.0.5:80 TCP/0 -> 192.0.2.1:8080(2)"},

@@ -15,6 +15,7 @@
 
 #define IPV4_OFFSET_MASK 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_DONT_FRAGMENT 0x4000
 #define IPV6_OFFSET_MASK 0xfff8
 #define IPV6_MORE_FRAGMENTS 0x0001
 
@@ -31,6 +32,7 @@ struct packet {
 	bool fragment; /* one of several */
 	bool later; /* one that is not the first */
 	bool goes_on; /* a TCP segment that opens no connection */
+	__u16 fits; /* the size that the way on takes, when the packet is too large */
 };
 
 #define SCTP_HEADER 12

@@ -7,8 +7,22 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+/* The largest packet of what the device or the host's stack has put together. */
+static __always_inline __u16 route_length(struct __sk_buff *skb, const struct packet *p)
+{
+	__u8 offset = 0;
+
+	if (!skb->gso_size)
+		return p->end - ETH_HLEN;
+	if (p->tuple.proto != IPPROTO_TCP)
+		return p->l4 - ETH_HLEN + packet_l4_header(p->tuple.proto) + skb->gso_size;
+	bpf_skb_load_bytes(skb, p->l4 + PACKET_TCP_FLAGS - 1, &offset, sizeof(offset));
+	return p->l4 - ETH_HLEN + (offset >> 4) * 4 + skb->gso_size;
+}
+
 /* Asks the host's routes for the way to an address. Returns 0 when out names
- * the interface, with the addresses of both ends when their neighbour is known.
+ * the interface, with the addresses of both ends when their neighbour is known. When
+ * the packet is too large it has the size that fits.
  */
 static __always_inline int route_lookup(struct __sk_buff *skb, const struct packet *p, const struct addr *to,
 					struct bpf_fib_lookup *out)
@@ -18,6 +32,7 @@ static __always_inline int route_lookup(struct __sk_buff *skb, const struct pack
 	__builtin_memset(out, 0, sizeof(*out));
 	out->ifindex = skb->ifindex;
 	out->l4_protocol = p->tuple.proto;
+	out->tot_len = route_length(skb, p);
 	if (p->v6) {
 		out->family = AF_INET6;
 		__builtin_memcpy(out->ipv6_src, &p->tuple.src, sizeof(out->ipv6_src));
@@ -33,6 +48,8 @@ static __always_inline int route_lookup(struct __sk_buff *skb, const struct pack
 		__builtin_memset(out->dmac, 0, sizeof(out->dmac));
 		return 0;
 	}
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return -DROP_TOO_BIG;
 	return result == BPF_FIB_LKUP_RET_SUCCESS ? 0 : -DROP_FIB;
 }
 

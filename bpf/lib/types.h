@@ -206,5 +206,6 @@ enum drop_reason {
 	DROP_SNAT_PORTS = 8,
 	DROP_SOURCE_RANGE = 9,
 	DROP_FRAGMENT = 10,
-	DROP_MAX = 11,
+	DROP_TOO_BIG = 11,
+	DROP_MAX = 12,
 };

@@ -218,7 +218,7 @@ func (e *explainer) unserved(f bpf.Frontend) {
 func (e *explainer) dropped() {
 	reasons := []string{"invalid", "spoofed", "fragment"}
 	if e.From.Outside() {
-		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range", "fragment"}
+		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range", "fragment", "too_big"}
 	}
 	var counts []string
 	for reason, n := range e.Drops {
