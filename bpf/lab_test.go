@@ -205,7 +205,7 @@ func text(sa unix.Sockaddr) string {
 }
 
 // publish makes a frontend with the given backends, in slots of its own.
-func publish(t *testing.T, d *bpf.Datapath, f bpf.Frontend, first uint32, backends ...bpf.Backend) {
+func publish(t testing.TB, d *bpf.Datapath, f bpf.Frontend, first uint32, backends ...bpf.Backend) {
 	t.Helper()
 	var ids []uint32
 	for i, b := range backends {
