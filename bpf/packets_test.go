@@ -141,25 +141,26 @@ func randomFrame(rnd *rand.Rand, src, dst netip.AddrPort, proto byte) []byte {
 	m.ether[12], m.ether[13] = 0x86, 0xdd
 	m.header = make([]byte, 40)
 	m.header[0], m.header[6] = 6<<4, proto
-	last := 6
-	for rnd.IntN(4) == 0 {
+	m.randomExtensions(rnd)
+	binary.BigEndian.PutUint16(m.header[4:], uint16(len(m.header)-40+len(m.payload)))
+	return m.bytes()
+}
+
+// randomExtensions puts extension headers after the header of IPv6.
+func (m *message) randomExtensions(rnd *rand.Rand) {
+	for last := 6; rnd.IntN(4) == 0 && !m.later; {
 		kind := pick(rnd, []byte{unix.IPPROTO_HOPOPTS, unix.IPPROTO_DSTOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT, unix.IPPROTO_FRAGMENT})
 		m.header[last] = kind
 		last = len(m.header)
-		ext := []byte{proto, 0, 0, 0, 0, 0, 0, 0}
-		if kind == unix.IPPROTO_FRAGMENT && proto != unix.IPPROTO_SCTP {
+		ext := []byte{m.proto, 0, 0, 0, 0, 0, 0, 0}
+		if kind == unix.IPPROTO_FRAGMENT && m.proto != unix.IPPROTO_SCTP {
 			offset := pick(rnd, []uint16{0x0001, 0x0001, 0x0010, 0x0011, 0x0000})
 			m.fragment, m.later = offset != 0, offset > 1
 			binary.BigEndian.PutUint16(ext[2:], offset)
 			ext[7] = byte(rnd.IntN(8))
 		}
 		m.header = append(m.header, ext...)
-		if m.later {
-			break
-		}
 	}
-	binary.BigEndian.PutUint16(m.header[4:], uint16(len(m.header)-40+len(m.payload)))
-	return m.bytes()
 }
 
 func randomPayload(rnd *rand.Rand, proto byte) []byte {

@@ -3,11 +3,13 @@
 package bpf_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,5 +85,55 @@ func TestRootSCTPRefused(t *testing.T) {
 			t.Errorf("verdict %d on a fragment", verdict)
 		}
 		wantDrop(t, l.datapath, "fragment")
+	}
+}
+
+// packetSocket is a raw socket on an interface of the namespace that it is made in.
+func packetSocket(index int, protocol uint16) (int, error) {
+	network := protocol<<8 | protocol>>8
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(network))
+	if err != nil {
+		return -1, err
+	}
+	timeout := unix.NsecToTimeval(int64(3 * time.Second))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return fd, err
+	}
+	return fd, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: network, Ifindex: index})
+}
+
+// A checksum that the device is to complete is left to it.
+func TestRootSCTPOffload(t *testing.T) {
+	l := newLab(t)
+	a := labAddrs["IPv4"]
+	f := bpf.Frontend{Addr: netip.MustParseAddr(a.node), Port: 30001, Protocol: bpf.ProtocolSCTP, Scope: bpf.ScopeExternal}
+	publish(t, l.datapath, f, 0, bpf.Backend{Addr: netip.MustParseAddr(a.pod), Port: 80, Flags: bpf.BackendLocalPod})
+	packet := sctpTo(a.outside, f, 40)
+	copy(packet, l.uplink.nearMAC)
+	check := packet[34+8 : 34+12]
+	// struct virtio_net_hdr: the checksum is needed, from byte 34 on, at byte 8.
+	header := []byte{1, 0, 0, 0, 0, 0, 34, 0, 8, 0}
+	var receive, send int
+	within(t, l.pod, func() (err error) {
+		receive, err = packetSocket(l.podWire.far, unix.ETH_P_IP)
+		return err
+	})
+	defer unix.Close(receive)
+	within(t, l.outside, func() (err error) {
+		if send, err = packetSocket(l.uplink.far, 0); err == nil {
+			err = unix.SetsockoptInt(send, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+		}
+		return err
+	})
+	defer unix.Close(send)
+	if _, err := unix.Write(send, append(header, packet...)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 200)
+	if _, err := unix.Read(receive, got); err != nil {
+		t.Fatal(err)
+	}
+	if port := binary.BigEndian.Uint16(got[34+2:]); port != 80 || !bytes.Equal(got[34+8:34+12], check) {
+		t.Errorf("port %d, checksum %x, expected port 80, checksum %x", port, got[34+8:34+12], check)
 	}
 }

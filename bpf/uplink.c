@@ -5,6 +5,10 @@
  * NodePort, external or load-balancer address get a backend, and replies get the
  * service address back. What goes to a backend of another node has this node's
  * address as its source, so that the replies come back here.
+ *
+ * The deepest calls are uplink_in, open, open_remote, and then snat_create or
+ * nat_apply with sctp_delta; and uplink_in, icmp_in, error_translate. As Linux 6.6
+ * rounds them, each takes all of the 512 bytes of stack.
  */
 
 #include <stddef.h>
