@@ -40,9 +40,9 @@ static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet
  * is yet to be completed.
  */
 union quote_l4 {
+	struct tcphdr tcp; /* the largest comes first: an initializer sets only that */
 	struct udphdr udp;
 	__u8 sctp[SCTP_HEADER];
-	struct tcphdr tcp;
 };
 
 struct quote4 {
