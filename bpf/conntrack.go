@@ -43,7 +43,8 @@ func (r Rewrite) String() string {
 	return fmt.Sprintf("unknown (%d)", uint16(r))
 }
 
-// Conntrack is one way of a connection from another host to a Service.
+// Conntrack is one way of a connection to a Service that is translated packet by
+// packet.
 type Conntrack struct {
 	Protocol Protocol
 	// Src and Dst are those of the packets as they come.

@@ -19,12 +19,13 @@ struct table_counts {
 	__s64 reverses;
 	__s64 affinities;
 	__s64 conntrack;
+	__s64 fragments;
 	__s64 uplinks;
 	__s64 endpoints;
 	__s64 pods;
 	__s64 clients;
 };
-_Static_assert(sizeof(struct table_counts) == 64, "table_counts");
+_Static_assert(sizeof(struct table_counts) == 72, "table_counts");
 
 /* Into the program's debug information, and from there to Go. */
 const struct table_counts *unused_table_counts __attribute__((unused));
@@ -41,6 +42,7 @@ int count_tables(struct table_counts *out)
 	out->reverses = COUNT(reverses);
 	out->affinities = COUNT(affinities);
 	out->conntrack = COUNT(conntrack);
+	out->fragments = COUNT(fragments);
 	out->uplinks = COUNT(uplinks);
 	out->endpoints = COUNT(endpoints);
 	out->pods = COUNT(pods);

@@ -59,6 +59,24 @@ type countEndpoint struct {
 	Netns uint64
 }
 
+type countFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type countFragmentKey struct {
+	_     structs.HostLayout
+	Src   countAddr
+	Dst   countAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type countPodAddrs struct {
 	_  structs.HostLayout
 	V4 countAddr
@@ -96,6 +114,7 @@ type countTableCounts struct {
 	Reverses   int64
 	Affinities int64
 	Conntrack  int64
+	Fragments  int64
 	Uplinks    int64
 	Endpoints  int64
 	Pods       int64
@@ -129,6 +148,7 @@ const (
 	countMapConntrack         = "conntrack"
 	countMapDrops             = "drops"
 	countMapEndpoints         = "endpoints"
+	countMapFragments         = "fragments"
 	countMapFrontends         = "frontends"
 	countMapPods              = "pods"
 	countMapReverses          = "reverses"
@@ -194,6 +214,7 @@ type countMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -235,6 +256,7 @@ type countMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -251,6 +273,7 @@ func (m *countMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,

@@ -129,6 +129,9 @@ func (d *Datapath) loadObject(name string, spec func() (*ebpf.CollectionSpec, er
 func (d *Datapath) unpinIncompatible(spec *ebpf.CollectionSpec) (int, error) {
 	count := 0
 	for name, want := range spec.Maps {
+		if want.Pinning != ebpf.PinByName {
+			continue
+		}
 		path := filepath.Join(d.cfg.mapDir(), name)
 		have, err := ebpf.LoadPinnedMap(path, nil)
 		if errors.Is(err, os.ErrNotExist) {

@@ -97,6 +97,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 	}
 	m.services, m.conntrack = map[bpf.Frontend]modelService{}, map[modelTuple]modelEntry{}
 	m.affinity = map[uint64]map[netip.Addr]netip.AddrPort{}
+	m.fragments = map[modelFragment]modelTuple{}
 	first := uint32(0)
 	for _, addr := range someServices {
 		for _, scope := range []bpf.Scope{bpf.ScopeCluster, bpf.ScopeExternal} {
@@ -107,7 +108,7 @@ func (l *lab) randomServices(t *testing.T, rnd *rand.Rand, m *model) {
 			}
 		}
 		for _, port := range somePorts {
-			for _, protocol := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP} {
+			for _, protocol := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP, bpf.ProtocolSCTP} {
 				if rnd.IntN(4) == 0 {
 					continue
 				}
@@ -213,12 +214,12 @@ func TestRootDifferential(t *testing.T) {
 			if i%2000 == 0 {
 				l.randomServices(t, rnd, m)
 			}
-			fromPod := rnd.IntN(2) == 0
-			why, err := l.compare(m, randomPacket(rnd, m, fromPod), fromPod, rnd.IntN(2) == 0)
+			at := pick(rnd, []string{"uplink_in", "wire", "pod_from", "pod_from", "pod_to"})
+			why, err := l.compare(m, randomPacket(rnd, m, at == "pod_from"), at)
 			if err != nil {
 				return fmt.Errorf("seed %d, packet %d: %w", seed, i, err)
 			}
-			reasons[why]++
+			reasons[at+": "+why]++
 		}
 		return nil
 	})
@@ -227,18 +228,19 @@ func TestRootDifferential(t *testing.T) {
 	}
 }
 
-// compare sends one packet through the programs and the model.
-func (l *lab) compare(m *model, packet []byte, fromPod, wire bool) (string, error) {
-	in, prefix := parse(packet), ""
+// compare sends one packet through a program and the model.
+func (l *lab) compare(m *model, packet []byte, at string) (string, error) {
+	in, pod, prefix := parse(packet), m.endpoints[ownPods[0]], ""
 	var verdict uint32
 	var out []byte
 	var err error
-	pod := m.endpoints[ownPods[0]]
-	switch {
-	case fromPod:
-		// The test's context names the interface, which the kernel must have.
+	// The test's context names the interface, which the kernel must have.
+	switch at {
+	case "pod_from":
 		verdict, out, err = through(l.datapath.PodFrom(), pod.Ifindex, packet)
-	case wire:
+	case "pod_to":
+		verdict, out, err = through(l.datapath.PodTo(), pod.Ifindex, packet)
+	case "wire":
 		verdict, out, prefix, err = throughWire(l, packet)
 	default:
 		verdict, out, err = through(l.datapath.UplinkIn(), l.uplink.near, packet)
@@ -250,16 +252,19 @@ func (l *lab) compare(m *model, packet []byte, fromPod, wire bool) (string, erro
 		out = nil
 	}
 	var want outcome
-	if fromPod {
-		want = m.podFrom(in, pod)
-	} else {
+	switch at {
+	case "pod_from":
+		want = m.podFrom(in, pod, out)
+	case "pod_to":
+		want = m.podTo(in)
+	default:
 		want = m.uplinkIn(in, out)
 	}
 	if want.packet == nil && want.verdict != verdictDrop && in == nil {
 		want.packet = packet
 	}
 	if verdict != want.verdict || !samePacket(out, want.packet, in != nil && !bytes.Equal(in.bytes(), packet)) {
-		return "", fmt.Errorf("from pod: %v, %s\n%x\ngave verdict %d\n%x\nexpected %s, %d\n%x", fromPod, prefix, packet, verdict, out, want.why, want.verdict, want.packet)
+		return "", fmt.Errorf("%s, %s: %x\ngave verdict %d\n%x\nexpected %s, %d\n%x", at, prefix, packet, verdict, out, want.why, want.verdict, want.packet)
 	}
 	return prefix + want.why, nil
 }

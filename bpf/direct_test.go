@@ -21,7 +21,7 @@ const (
 
 // opens tells whether a packet may be the first that the backend's node sees.
 func (m *message) opens() bool {
-	return m.proto == unix.IPPROTO_UDP || m.payload[13]&0x12 == 2
+	return m.proto != unix.IPPROTO_TCP || !m.later && m.payload[13]&0x12 == 2
 }
 
 // base is the length of the header without options.
@@ -33,7 +33,7 @@ func (m *message) base() int {
 }
 
 // hasRoom tells whether the packet can take the option along.
-func (m *message) hasRoom() bool { return len(m.header) == m.base() }
+func (m *message) hasRoom() bool { return len(m.header) == m.base() && !m.fragment }
 
 // grow returns the message with other bytes after the base of its header.
 func (m *message) grow(rest []byte, next byte) *message {
@@ -65,6 +65,9 @@ func (m *message) withOption(service netip.AddrPort) *message {
 // and no other.
 func (m *message) direct() (bpf.Frontend, bool) {
 	f := bpf.Frontend{Protocol: bpf.Protocol(m.proto), Scope: bpf.ScopeExternal}
+	if m.fragment {
+		return f, false
+	}
 	o := m.options
 	switch {
 	case m.base() == 20 && len(o) == 8 && o[0] == directType4 && o[1] == 8:
@@ -93,7 +96,7 @@ func (m *model) acceptDirect(in *message, f bpf.Frontend) outcome {
 		return next("direct, passes by", in)
 	}
 	m.conntrack[in.tuple()] = modelEntry{action: "dnat", dst: in.dst}
-	m.conntrack[modelTuple{in.dst, in.src, in.proto}] = modelEntry{action: "snat", src: netip.AddrPortFrom(f.Addr, f.Port)}
+	m.conntrack[modelTuple{in.dst, in.src, in.proto}] = modelEntry{action: "snat", src: netip.AddrPortFrom(f.Addr, f.Port), uplink: true}
 	return m.toPod(in.grow(nil, in.proto), "direct, to a pod")
 }
 

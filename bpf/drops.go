@@ -11,7 +11,7 @@ type DropReason uint32
 // dropReasons are the label values of the reasons, by number.
 var dropReasons = [...]string{
 	"none", "invalid", "spoofed", "no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted",
-	"source_range", "direct_return",
+	"source_range", "direct_return", "fragment", "too_big",
 }
 
 // String returns the reason as metrics and status name it.

@@ -74,18 +74,26 @@ func TestRootTables(t *testing.T) {
 	}
 }
 
-// TestRootOtherLayoutIsReplaced pins a map of another release first.
+// TestRootOtherLayoutIsReplaced pins a map of another release first: one that all
+// programs have, and one of those for packets.
 func TestRootOtherLayoutIsReplaced(t *testing.T) {
+	for _, name := range []string{"frontends", "conntrack"} {
+		t.Run(name, func(t *testing.T) { replaceOtherLayout(t, name) })
+	}
+}
+
+func replaceOtherLayout(t *testing.T, name string) {
+	t.Helper()
 	pins := bpffs(t)
 	if err := os.MkdirAll(filepath.Join(pins, "maps"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	old, err := ebpf.NewMap(&ebpf.MapSpec{Name: "frontends", Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 8})
+	old, err := ebpf.NewMap(&ebpf.MapSpec{Name: name, Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	if err := old.Pin(filepath.Join(pins, "maps", "frontends")); err != nil {
+	if err := old.Pin(filepath.Join(pins, "maps", name)); err != nil {
 		t.Fatal(err)
 	}
 	d := openDatapath(t, pins)

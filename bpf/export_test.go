@@ -19,6 +19,9 @@ func (d *Datapath) Wire() *ebpf.Program { return d.wire.Wire }
 // PodFrom is the program for packets of pods.
 func (d *Datapath) PodFrom() *ebpf.Program { return d.pod.PodFrom }
 
+// PodTo is the program for packets to pods.
+func (d *Datapath) PodTo() *ebpf.Program { return d.pod.PodTo }
+
 // Clients are those that Services with affinity know, by the number of a Service.
 func (d *Datapath) Clients() map[uint64][]netip.Addr {
 	out := map[uint64][]netip.Addr{}
@@ -33,7 +36,7 @@ func (d *Datapath) Clients() map[uint64][]netip.Addr {
 
 // Forget empties the tables that programs write.
 func (d *Datapath) Forget() error {
-	for _, m := range []*ebpf.Map{d.maps.Conntrack, d.maps.Affinities} {
+	for _, m := range []*ebpf.Map{d.maps.Conntrack, d.maps.Affinities, d.maps.Fragments} {
 		key := make([]byte, m.KeySize())
 		for m.NextKey(nil, &key) == nil {
 			if err := m.Delete(key); err != nil {

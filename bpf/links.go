@@ -56,13 +56,18 @@ func (d *Datapath) AttachSock(cgroup string) error {
 	return nil
 }
 
-// AttachPod attaches the pod program to a pod interface.
+// AttachPod attaches the pod programs to a pod interface.
 func (d *Datapath) AttachPod(ifindex int) error {
+	if err := d.attachTCX("pod_to", ifindex, d.pod.PodTo, ebpf.AttachTCXEgress); err != nil {
+		return err
+	}
 	return d.attachTCX("pod_from", ifindex, d.pod.PodFrom, ebpf.AttachTCXIngress)
 }
 
-// DetachPod takes the pod program off an interface, which may be gone.
-func (d *Datapath) DetachPod(ifindex int) error { return d.detach(pinName("pod_from", ifindex)) }
+// DetachPod takes the pod programs off an interface, which may be gone.
+func (d *Datapath) DetachPod(ifindex int) error {
+	return errors.Join(d.detach(pinName("pod_from", ifindex)), d.detach(pinName("pod_to", ifindex)))
+}
 
 // AttachUplink attaches the uplink programs to an interface. Of the node's
 // addresses there, the first of each family is the source of connections that

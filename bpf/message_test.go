@@ -4,6 +4,7 @@ package bpf_test
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"net/netip"
 	"slices"
 
@@ -17,8 +18,11 @@ type message struct {
 	src, dst netip.AddrPort // without ports where it has none
 	proto    byte           // after extension headers
 	ttl      byte
-	fragment bool
-	ports    bool
+	// fragment is one of several, later one that is not the first; id says of
+	// which datagram.
+	fragment, later bool
+	id              uint32
+	ports           bool
 	// header is the one of IP, with options or extension headers, which are
 	// from options on.
 	header, options []byte
@@ -66,53 +70,77 @@ func parse(raw []byte) *message {
 	return nil
 }
 
-func (m *message) parse4(ip []byte) *message {
+// header4 reads the header of IPv4. It returns where it ends, 0 for one that makes
+// no sense.
+func (m *message) header4(ip []byte) (at int) {
 	if len(ip) < 20 || ip[0]>>4 != 4 || ip[0]&15 < 5 {
+		return 0
+	}
+	m.src, m.dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), 0), netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:])), 0)
+	m.ttl, m.proto = ip[8], ip[9]
+	offset := binary.BigEndian.Uint16(ip[6:])
+	m.fragment, m.later, m.id = offset&0x3fff != 0, offset&0x1fff != 0, uint32(binary.BigEndian.Uint16(ip[4:]))
+	return int(ip[0]&15) * 4
+}
+
+func (m *message) parse4(ip []byte) *message {
+	at := m.header4(ip)
+	if at == 0 {
 		return nil
 	}
-	length, end := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
+	end := int(binary.BigEndian.Uint16(ip[2:]))
 	if end == 0 {
 		end = len(ip)
 	}
-	if end < length || end > len(ip) {
+	if end < at || end > len(ip) {
 		return nil
 	}
-	m.header, m.options, m.payload, m.trailer = ip[:length], ip[20:length], ip[length:end], ip[end:]
-	m.src, m.dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), 0), netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:])), 0)
-	m.ttl, m.proto = ip[8], ip[9]
-	m.fragment = binary.BigEndian.Uint16(ip[6:])&0x3fff != 0
-	if !m.fragment {
-		m.readPorts()
-	}
+	m.header, m.options, m.payload, m.trailer = ip[:at], ip[20:at], ip[at:end], ip[end:]
+	m.readPorts()
 	return m
 }
 
-func (m *message) parse6(ip []byte) *message {
+// header6 is header4 for IPv6, with extension headers.
+func (m *message) header6(ip []byte) (at int) {
 	if len(ip) < 40 || ip[0]>>4 != 6 {
-		return nil
+		return 0
 	}
 	src, dst := netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
 	if src.Is4In6() || dst.Is4In6() {
-		return nil
-	}
-	at, end := 40, len(ip)
-	if length := int(binary.BigEndian.Uint16(ip[4:])); length != 0 {
-		end = at + length
-	}
-	if end > len(ip) {
-		return nil
+		return 0
 	}
 	m.src, m.dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
-	m.ttl, m.proto = ip[7], ip[6]
+	m.ttl, m.proto, at = ip[7], ip[6], 40
 	for range 6 {
-		if m.proto != unix.IPPROTO_HOPOPTS && m.proto != unix.IPPROTO_ROUTING && m.proto != unix.IPPROTO_DSTOPTS {
+		fragment := m.proto == unix.IPPROTO_FRAGMENT
+		if m.later || !fragment && m.proto != unix.IPPROTO_HOPOPTS && m.proto != unix.IPPROTO_ROUTING && m.proto != unix.IPPROTO_DSTOPTS {
 			break
 		}
 		if len(ip) < at+8 {
-			return nil
+			return 0
 		}
 		m.proto = ip[at]
-		at += (int(ip[at+1]) + 1) * 8
+		if fragment {
+			offset := binary.BigEndian.Uint16(ip[at+2:])
+			m.fragment, m.later, m.id = offset&0xfff9 != 0, offset&0xfff8 != 0, binary.BigEndian.Uint32(ip[at+4:])
+			at += 8
+		} else {
+			at += (int(ip[at+1]) + 1) * 8
+		}
+	}
+	return at
+}
+
+func (m *message) parse6(ip []byte) *message {
+	at, end := m.header6(ip), len(ip)
+	if at == 0 {
+		return nil
+	}
+	if length := int(binary.BigEndian.Uint16(ip[4:])); length != 0 {
+		end = 40 + length
+	}
+	if end > len(ip) {
+		return nil
 	}
 	at = min(at, end)
 	m.header, m.options, m.payload, m.trailer = ip[:at], ip[40:at], ip[at:end], ip[end:]
@@ -120,8 +148,11 @@ func (m *message) parse6(ip []byte) *message {
 	return m
 }
 
+// l4Header is how long the header is of protocols that have ports.
+var l4Header = map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8, unix.IPPROTO_SCTP: 12}
+
 func (m *message) readPorts() {
-	if need := map[byte]int{unix.IPPROTO_TCP: 20, unix.IPPROTO_UDP: 8}[m.proto]; need == 0 || len(m.payload) < need {
+	if need := l4Header[m.proto]; need == 0 || m.later || len(m.payload) < need {
 		return
 	}
 	m.ports = true
@@ -144,11 +175,18 @@ func (m *message) bytes() []byte {
 		copy(header[8:], m.src.Addr().AsSlice())
 		copy(header[24:], m.dst.Addr().AsSlice())
 	}
-	if m.ports {
+	if m.ports && !m.later {
 		binary.BigEndian.PutUint16(payload, m.src.Port())
 		binary.BigEndian.PutUint16(payload[2:], m.dst.Port())
 	}
-	m.check(payload)
+	switch {
+	case m.proto == unix.IPPROTO_SCTP && m.ports && !m.later:
+		m.checkSCTP(payload)
+	case m.fragment:
+		m.checkFirst(payload)
+	default:
+		m.check(payload)
+	}
 	return slices.Concat(m.ether, header, payload, m.trailer)
 }
 
@@ -158,7 +196,7 @@ var checkAt = map[byte]int{unix.IPPROTO_TCP: 16, unix.IPPROTO_UDP: 6, unix.IPPRO
 // check writes the checksum of what follows the IP header.
 func (m *message) check(payload []byte) {
 	at, has := checkAt[m.proto]
-	if !has || len(payload) < at+2 || m.fragment || m.zeroCheck {
+	if !has || len(payload) < at+2 || m.zeroCheck {
 		return
 	}
 	start := uint32(0)
@@ -171,4 +209,35 @@ func (m *message) check(payload []byte) {
 		value = 0xffff
 	}
 	binary.BigEndian.PutUint16(payload[at:], value)
+}
+
+// checkSCTP writes the CRC32c of the packet. One that was wrong remains as wrong.
+func (m *message) checkSCTP(payload []byte) {
+	crc := func(data []byte) uint32 {
+		data = slices.Clone(data)
+		copy(data[8:], make([]byte, 4))
+		return crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))
+	}
+	check := crc(payload)
+	if m.raw != nil {
+		old := parse(m.raw).payload
+		check ^= crc(old) ^ binary.LittleEndian.Uint32(old[8:])
+	}
+	binary.LittleEndian.PutUint32(payload[8:], check)
+}
+
+// checkFirst changes the checksum of a first fragment, which is the whole
+// datagram's, by what has changed since it came; RFC 1624.
+func (m *message) checkFirst(payload []byte) {
+	at, has := checkAt[m.proto]
+	if !has || !m.ports || m.later || m.zeroCheck || m.raw == nil {
+		return
+	}
+	old := parse(m.raw)
+	ends := func(m *message) uint16 {
+		part := slices.Concat(m.src.Addr().AsSlice(), m.dst.Addr().AsSlice())
+		return sum(uint32(m.src.Port())+uint32(m.dst.Port()), part)
+	}
+	value := sum(uint32(^binary.BigEndian.Uint16(payload[at:]))+uint32(^ends(old))+uint32(ends(m)), nil)
+	binary.BigEndian.PutUint16(payload[at:], ^value)
 }

@@ -40,6 +40,15 @@ type modelEntry struct {
 	src, dst netip.AddrPort
 	// closed is a TCP connection that one end has closed.
 	closed bool
+	// uplink is set for replies to another host.
+	uplink bool
+}
+
+// modelFragment is a fragmented datagram; IPv6 has no protocol here.
+type modelFragment struct {
+	src, dst netip.Addr
+	id       uint32
+	proto    byte
 }
 
 // model is the data path of a node in plain Go, without anything that makes it
@@ -50,6 +59,8 @@ type model struct {
 	endpoints map[netip.Addr]bpf.Endpoint
 	conntrack map[modelTuple]modelEntry
 	affinity  map[uint64]map[netip.Addr]netip.AddrPort
+	// fragments have the ports of first fragments that were translated.
+	fragments map[modelFragment]modelTuple
 	// routes lead to pods of other nodes, out of an uplink with these addresses.
 	routes  []netip.Prefix
 	uplinks []netip.Addr
@@ -79,14 +90,18 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 	if in == nil {
 		return outcome{verdict: verdictNext, why: "cannot be parsed"}
 	}
+	if m.lost(in, bpf.ScopeExternal) {
+		return gone("fragment before the first")
+	}
 	if !in.ports {
-		return m.echo(in, bpf.ScopeExternal)
+		return m.icmpIn(in)
 	}
 	if f, named := in.direct(); named {
 		return m.acceptDirect(in, f)
 	}
 	if e, known := m.track(in); known && e.action == "dnat" {
-		return m.toPod(in.to(e.dst), "known, to a pod")
+		m.remember(in)
+		return m.toPod(in.to(e.dst), "known, to a pod"+in.kind())
 	} else if known && e.action == "both" {
 		return m.passOn(in, e)
 	} else if known && e.action == "direct" {
@@ -99,7 +114,7 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 // may begin another one.
 func (m *model) track(in *message) (modelEntry, bool) {
 	e, known := m.conntrack[in.tuple()]
-	if !known || in.proto != unix.IPPROTO_TCP {
+	if !known || in.proto != unix.IPPROTO_TCP || in.later || !in.ports {
 		return e, known
 	}
 	const fin, syn, rst, ack = 1, 2, 4, 16
@@ -129,13 +144,25 @@ func (e modelEntry) back(in *message) modelTuple {
 	return modelTuple{e.dst, e.src, in.proto}
 }
 
+// icmpIn is what happens to packets of other hosts without ports.
+func (m *model) icmpIn(in *message) outcome {
+	out, e, known := m.translateError(in, "dnat", "both")
+	switch {
+	case !known:
+		return m.echo(in, bpf.ScopeExternal)
+	case e.action == "dnat":
+		return m.toPod(out, "error for a backend")
+	}
+	return m.route(out, "error for another node or from it")
+}
+
 func (m *model) open(in *message, seen []byte) outcome {
 	f := bpf.Frontend{Addr: in.dst.Addr(), Port: in.dst.Port(), Protocol: bpf.Protocol(in.proto), Scope: bpf.ScopeExternal}
 	service, found := m.services[f]
 	switch {
 	case !found:
 		return next("no service", in)
-	case service.sources != nil && !slices.ContainsFunc(service.sources, func(p netip.Prefix) bool { return p.Contains(in.src.Addr()) }):
+	case !service.allows(in.src.Addr()):
 		return gone("source range")
 	case len(service.backends) == 0 && service.silent:
 		return gone("endpoints elsewhere")
@@ -147,31 +174,10 @@ func (m *model) open(in *message, seen []byte) outcome {
 
 // connect opens a connection to the backend that the data path has chosen.
 func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen []byte) outcome {
-	kept := m.kept(in.src.Addr(), service)
-	if len(service.table) > 0 && !kept.IsValid() {
-		kept = service.hashed(f, in.src)
-		m.keep(in.src.Addr(), service, kept)
-	}
-	if seen == nil {
-		// What was chosen cannot be told.
-		m.keep(in.src.Addr(), service, netip.AddrPort{})
-		if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) || !m.forwards(in, b) }) {
-			return gone("no possible backend")
-		}
-		return outcome{why: "a service with backends"}
-	}
-	out := parse(seen)
-	if out == nil {
-		return outcome{why: "a packet"}
-	}
-	b, ok := service.at(out.dst)
-	if last, there := service.at(kept); !ok || there && m.possible(in, last) && last != b {
-		return outcome{why: "a backend of the service, " + kept.String() + " if it has that"}
-	}
-	if slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !m.possible(in, b) }) {
-		m.keep(in.src.Addr(), service, netip.AddrPort{})
-	} else {
-		m.keep(in.src.Addr(), service, out.dst)
+	possible := func(b bpf.Backend) bool { return b.Flags == 0 || m.unambiguous(in, b) }
+	out, b, wrong := m.chosen(in, f, service, seen, possible, func(b bpf.Backend) bool { return m.forwards(in, b) })
+	if wrong != nil {
+		return *wrong
 	}
 	if b.Flags == 0 && service.direct && (in.hasRoom() || !in.opens()) {
 		m.conntrack[in.tuple()] = modelEntry{action: "direct", src: in.src, dst: out.dst}
@@ -181,12 +187,101 @@ func (m *model) connect(in *message, f bpf.Frontend, service modelService, seen 
 		return m.openRemote(in, out)
 	}
 	back := modelTuple{out.dst, in.src, in.proto}
-	if other, there := m.conntrack[back]; there && other.src != in.dst {
-		delete(m.conntrack, modelTuple{in.src, other.src, in.proto})
-	}
+	m.replace(back, in.dst)
 	m.conntrack[in.tuple()] = modelEntry{action: "dnat", dst: out.dst}
-	m.conntrack[back] = modelEntry{action: "snat", src: in.dst}
-	return m.toPod(in.to(out.dst), "new, to a pod")
+	m.conntrack[back] = modelEntry{action: "snat", src: in.dst, uplink: true}
+	m.remember(in)
+	return m.toPod(in.to(out.dst), "new, to a pod"+in.kind())
+}
+
+// replace takes the way back from another connection, if one has it.
+func (m *model) replace(back modelTuple, service netip.AddrPort) {
+	other, taken := m.conntrack[back]
+	to := other.dst
+	if other.action == "snat" {
+		to = other.src
+	}
+	if taken && to != service {
+		delete(m.conntrack, other.back(&message{src: back.src, dst: back.dst, proto: back.proto}))
+	}
+}
+
+// key is the datagram that a fragment is of.
+func (in *message) key() modelFragment {
+	if in.src.Addr().Is6() {
+		return modelFragment{in.src.Addr(), in.dst.Addr(), in.id, 0}
+	}
+	return modelFragment{in.src.Addr(), in.dst.Addr(), in.id, in.proto}
+}
+
+// kind says more of a packet when it is a fragment.
+func (in *message) kind() string {
+	switch {
+	case in.later:
+		return ", later fragment"
+	case in.fragment:
+		return ", first fragment"
+	}
+	return ""
+}
+
+// remember notes the ports of a first fragment.
+func (m *model) remember(in *message) {
+	if in.fragment && !in.later {
+		m.fragments[in.key()] = in.tuple()
+	}
+}
+
+// lost gives a later fragment its ports, or tells that it cannot be for anybody.
+func (m *model) lost(in *message, scope bpf.Scope) bool {
+	if !in.later {
+		return false
+	}
+	if first, known := m.fragments[in.key()]; known {
+		in.src, in.dst, in.proto, in.ports = first.src, first.dst, first.proto, true
+		return false
+	}
+	_, found := m.services[bpf.Frontend{Addr: in.dst.Addr(), Scope: scope}]
+	return found
+}
+
+// chosen is the backend that the data path has chosen, and its packet; or what is to
+// be expected when it may not have. A backend that is not possible is tried, and
+// another is taken; one that it does not forward to loses the packet.
+func (m *model) chosen(in *message, f bpf.Frontend, service modelService, seen []byte, possible, forwards func(bpf.Backend) bool) (*message, bpf.Backend, *outcome) {
+	client, kept := in.src.Addr(), m.kept(in.src.Addr(), service)
+	if len(service.table) > 0 && !kept.IsValid() {
+		kept = service.hashed(f, in.src)
+		m.keep(client, service, kept)
+	}
+	doubtful := slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !possible(b) })
+	if seen == nil {
+		// What was chosen cannot be told.
+		m.keep(client, service, netip.AddrPort{})
+		if doubtful || slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !forwards(b) }) {
+			return nil, bpf.Backend{}, &outcome{verdict: verdictDrop, why: "no possible backend"}
+		}
+		return nil, bpf.Backend{}, &outcome{why: "a service with backends"}
+	}
+	out := parse(seen)
+	if out == nil {
+		return nil, bpf.Backend{}, &outcome{why: "a packet"}
+	}
+	b, ok := service.at(out.dst)
+	if last, there := service.at(kept); !ok || there && possible(last) && last != b {
+		return nil, b, &outcome{why: "a backend of the service, " + kept.String() + " if it has that"}
+	}
+	if doubtful {
+		m.keep(client, service, netip.AddrPort{})
+	} else {
+		m.keep(client, service, out.dst)
+	}
+	return out, b, nil
+}
+
+// allows tells whether a client may use the service.
+func (s modelService) allows(client netip.Addr) bool {
+	return s.sources == nil || slices.ContainsFunc(s.sources, func(p netip.Prefix) bool { return p.Contains(client) })
 }
 
 func (s modelService) at(addr netip.AddrPort) (bpf.Backend, bool) {
@@ -230,11 +325,11 @@ func (m *model) keep(client netip.Addr, service modelService, at netip.AddrPort)
 	m.affinity[service.number][client] = at
 }
 
-// possible tells whether replies of the backend could be told apart from those
+// unambiguous tells whether replies of the backend could be told apart from those
 // of other connections.
-func (m *model) possible(in *message, b bpf.Backend) bool {
+func (m *model) unambiguous(in *message, b bpf.Backend) bool {
 	other, taken := m.conntrack[modelTuple{netip.AddrPortFrom(b.Addr, b.Port), in.src, in.proto}]
-	return b.Flags == 0 || !taken || other.closed || other.action == "snat" && other.src == in.dst
+	return !taken || other.closed || other.action == "snat" && other.src == in.dst
 }
 
 // forwards tells whether the node may send the packet to the backend.
@@ -265,20 +360,29 @@ func (m *model) openRemote(in, out *message) outcome {
 }
 
 func (m *model) passOn(in *message, e modelEntry) outcome {
-	if in.ttl <= 1 {
-		return gone("time to live")
-	}
 	out := in.to(e.dst)
 	out.src = e.src
+	sent := m.route(out, "to another node"+in.kind())
+	if sent.packet != nil {
+		m.remember(in)
+	}
+	return sent
+}
+
+// route sends a packet on.
+func (m *model) route(out *message, why string) outcome {
+	if out.ttl <= 1 {
+		return gone("time to live")
+	}
 	out.ttl--
-	if !m.routed(e.dst.Addr()) {
+	if !m.routed(out.dst.Addr()) {
 		return gone("no route")
 	}
-	if macs, known := m.neighbours[e.dst.Addr()]; known {
+	if macs, known := m.neighbours[out.dst.Addr()]; known {
 		copy(out.ether[0:], macs[0])
 		copy(out.ether[6:], macs[1])
 	}
-	return sent("to another node", out)
+	return sent(why, out)
 }
 
 func (m *model) toPod(out *message, why string) outcome {
@@ -289,34 +393,6 @@ func (m *model) toPod(out *message, why string) outcome {
 	copy(out.ether[0:], pod.PodMAC)
 	copy(out.ether[6:], pod.HostMAC)
 	return sent(why, out)
-}
-
-// podFrom is what happens to a packet of a pod.
-func (m *model) podFrom(in *message, from bpf.Endpoint) outcome {
-	if in == nil {
-		return gone("cannot be parsed")
-	}
-	link := in.src.Addr().Is6() && (in.src.Addr().IsLinkLocalUnicast() || in.src.Addr().IsUnspecified())
-	if !link && !slices.Contains(from.Addrs, in.src.Addr()) {
-		return gone("spoofed")
-	}
-	if e, known := m.track(in); known && e.action == "snat" {
-		in.src = e.src
-		return sent("reply", in)
-	}
-	if _, here := m.endpoints[in.dst.Addr()]; here {
-		return m.toPod(in, "pod to pod")
-	}
-	if !in.ports {
-		return m.echo(in, bpf.ScopeCluster)
-	}
-	f := bpf.Frontend{Addr: in.dst.Addr(), Scope: bpf.ScopeCluster}
-	_, ours := m.services[f]
-	f.Port, f.Protocol = in.dst.Port(), bpf.Protocol(in.proto)
-	if ours && in.proto == unix.IPPROTO_UDP && len(m.services[f].backends) == 0 {
-		return in.reject()
-	}
-	return next("to the host", in)
 }
 
 // echo answers echo requests to service addresses.
@@ -335,13 +411,13 @@ func (m *model) echo(in *message, scope bpf.Scope) outcome {
 
 // reject answers a packet that nobody listens to.
 func (in *message) reject() outcome {
-	if len(in.options) > 0 {
-		return gone("options")
+	if len(in.options) > 0 || in.fragment {
+		return gone("options, or a fragment")
 	}
 	if in.proto == unix.IPPROTO_TCP {
 		return in.reset()
 	}
-	quote := slices.Concat(in.header, in.payload[:8])
+	quote := slices.Concat(in.header, in.payload[:l4Header[in.proto]])
 	if in.src.Addr().Is4() {
 		return sent("ICMP error", in.answer(unix.IPPROTO_ICMP, append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, quote...)))
 	}

@@ -59,6 +59,24 @@ type podEndpoint struct {
 	Netns uint64
 }
 
+type podFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type podFragmentKey struct {
+	_     structs.HostLayout
+	Src   podAddr
+	Dst   podAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type podPodAddrs struct {
 	_  structs.HostLayout
 	V4 podAddr
@@ -117,6 +135,7 @@ const (
 	podMapConntrack  = "conntrack"
 	podMapDrops      = "drops"
 	podMapEndpoints  = "endpoints"
+	podMapFragments  = "fragments"
 	podMapFrontends  = "frontends"
 	podMapPods       = "pods"
 	podMapReverses   = "reverses"
@@ -124,6 +143,7 @@ const (
 	podMapSources    = "sources"
 	podMapUplinks    = "uplinks"
 	podProgPodFrom   = "pod_from"
+	podProgPodTo     = "pod_to"
 )
 
 // loadPod returns the embedded CollectionSpec for pod.
@@ -169,6 +189,7 @@ type podSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type podProgramSpecs struct {
 	PodFrom *ebpf.ProgramSpec `ebpf:"pod_from"`
+	PodTo   *ebpf.ProgramSpec `ebpf:"pod_to"`
 }
 
 // podMapSpecs contains maps before they are loaded into the kernel.
@@ -181,6 +202,7 @@ type podMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -221,6 +243,7 @@ type podMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -237,6 +260,7 @@ func (m *podMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
@@ -257,11 +281,13 @@ type podVariables struct {
 // It can be passed to loadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type podPrograms struct {
 	PodFrom *ebpf.Program `ebpf:"pod_from"`
+	PodTo   *ebpf.Program `ebpf:"pod_to"`
 }
 
 func (p *podPrograms) Close() error {
 	return _PodClose(
 		p.PodFrom,
+		p.PodTo,
 	)
 }
 

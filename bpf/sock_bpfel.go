@@ -59,6 +59,24 @@ type sockEndpoint struct {
 	Netns uint64
 }
 
+type sockFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type sockFragmentKey struct {
+	_     structs.HostLayout
+	Src   sockAddr
+	Dst   sockAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type sockPodAddrs struct {
 	_  structs.HostLayout
 	V4 sockAddr
@@ -117,6 +135,7 @@ const (
 	sockMapConntrack     = "conntrack"
 	sockMapDrops         = "drops"
 	sockMapEndpoints     = "endpoints"
+	sockMapFragments     = "fragments"
 	sockMapFrontends     = "frontends"
 	sockMapPods          = "pods"
 	sockMapReverses      = "reverses"
@@ -197,6 +216,7 @@ type sockMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -237,6 +257,7 @@ type sockMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -253,6 +274,7 @@ func (m *sockMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,

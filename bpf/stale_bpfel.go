@@ -59,6 +59,24 @@ type staleEndpoint struct {
 	Netns uint64
 }
 
+type staleFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type staleFragmentKey struct {
+	_     structs.HostLayout
+	Src   staleAddr
+	Dst   staleAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type stalePodAddrs struct {
 	_  structs.HostLayout
 	V4 staleAddr
@@ -127,6 +145,7 @@ const (
 	staleMapConntrack  = "conntrack"
 	staleMapDrops      = "drops"
 	staleMapEndpoints  = "endpoints"
+	staleMapFragments  = "fragments"
 	staleMapFrontends  = "frontends"
 	staleMapPods       = "pods"
 	staleMapReverses   = "reverses"
@@ -194,6 +213,7 @@ type staleMapSpecs struct {
 	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
@@ -235,6 +255,7 @@ type staleMaps struct {
 	Conntrack  *ebpf.Map `ebpf:"conntrack"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
@@ -252,6 +273,7 @@ func (m *staleMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,

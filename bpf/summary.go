@@ -29,7 +29,7 @@ func (d *Datapath) Summary() (Summary, error) {
 		switch {
 		case strings.HasPrefix(name, "sock_"):
 			s.Sock++
-		case strings.HasPrefix(name, "pod_"):
+		case strings.HasPrefix(name, "pod_from_"):
 			s.Pods++
 		case strings.HasPrefix(name, "uplink_in_"):
 			if index, ok := pinIndex("uplink_in", name); ok {

@@ -9,8 +9,9 @@ type Protocol uint8
 
 // The protocols that Services are translated for.
 const (
-	ProtocolTCP Protocol = 6
-	ProtocolUDP Protocol = 17
+	ProtocolTCP  Protocol = 6
+	ProtocolUDP  Protocol = 17
+	ProtocolSCTP Protocol = 132
 )
 
 // String returns the name as Kubernetes writes it.
@@ -20,6 +21,8 @@ func (p Protocol) String() string {
 		return "TCP"
 	case ProtocolUDP:
 		return "UDP"
+	case ProtocolSCTP:
+		return "SCTP"
 	}
 	return "unknown"
 }

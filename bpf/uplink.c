@@ -4,15 +4,19 @@
 /* Traffic between other hosts and this node, at its uplinks: connections to a
  * NodePort, external or load-balancer address get a backend, and replies get the
  * service address back. What goes to a backend of another node has this node's
- * address as its source, so that the replies come back here.
+ * address as its source, so that the replies come back here, or tells that node by
+ * which address the client came, so that it answers itself.
  */
 
 #include <stddef.h>
 
+#include "lib/choose.h"
 #include "lib/ct.h"
 #include "lib/deliver.h"
 #include "lib/dsr.h"
 #include "lib/echo.h"
+#include "lib/error.h"
+#include "lib/fragment.h"
 #include "lib/nat.h"
 #include "lib/route.h"
 #include "lib/snat.h"
@@ -26,97 +30,195 @@ const struct frontend_key *unused_frontend_key __attribute__((unused));
 const struct frontend *unused_frontend __attribute__((unused));
 const struct backend *unused_backend __attribute__((unused));
 
-/* Functions that are not inlined have a stack frame of their own, which is empty
- * again when they return: all together would not fit.
- */
+/* What does not fit on the stack. uplink_in does not interrupt itself on a CPU. */
+struct uplink_scratch {
+	struct bpf_fib_lookup way;
+	struct backend backend;
+	struct frontend_key service;
+	struct ct ct;
+};
 
-static __noinline int forward(struct __sk_buff *skb, const struct packet *p, const struct addr *addr, __be16 port)
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct uplink_scratch));
+} uplink_scratch SEC(".maps");
+
+static __always_inline struct uplink_scratch *scratch(void)
 {
-	int err = nat_rewrite(skb, p, NAT_DST, addr, port);
+	const __u32 only = 0;
 
-	if (err)
-		return drop(-err);
-	return deliver_local(skb, addr);
+	return bpf_map_lookup_elem(&uplink_scratch, &only);
+}
+
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct ct *ct)
+{
+	int err = nat_apply(skb, p, ct);
+
+	return err ? drop(-err) : deliver_local(skb, &ct->addr);
 }
 
 /* Rewrites both ends and sends the packet on. */
 static __always_inline int pass_on(struct __sk_buff *skb, const struct packet *p, const struct ct *ct,
 				   const struct bpf_fib_lookup *way)
 {
-	int err = nat_rewrite(skb, p, NAT_DST, &ct->addr, ct->port);
+	int err = nat_apply(skb, p, ct);
 
-	if (!err)
-		err = nat_rewrite(skb, p, NAT_SRC, &ct->from, ct->from_port);
 	return err ? drop(-err) : route_send(skb, way);
+}
+
+/* What becomes of a packet that there is no way for. One that is too large is
+ * answered by uplink_in.
+ */
+static __always_inline int lost(struct packet *p, int err, const struct bpf_fib_lookup *way)
+{
+	if (err != -DROP_TOO_BIG)
+		return drop(-err);
+	p->fits = way->mtu_result;
+	return VERDICT_DROP;
 }
 
 /* Opens a connection to a backend of another node. */
-static __always_inline int open_remote(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
+static __always_inline int open_remote(struct __sk_buff *skb, struct packet *p, struct uplink_scratch *s)
 {
-	struct bpf_fib_lookup way;
-	struct ct request;
-	int err = route_lookup(skb, p, &backend->addr, &way);
+	int err = route_lookup(skb, p, &s->backend.addr, &s->way);
 
+	if (err)
+		return lost(p, err, &s->way);
+	err = route_hop(skb, p);
 	if (!err)
-		err = route_hop(skb, p);
-	if (!err)
-		err = snat_open(&p->tuple, backend, way.ifindex, &request);
-	return err ? drop(-err) : pass_on(skb, p, &request, &way);
+		err = snat_open(&p->tuple, &s->backend, s->way.ifindex, &s->ct);
+	return err ? drop(-err) : pass_on(skb, p, &s->ct, &s->way);
 }
 
 /* Sends a packet to a backend of another node, which answers the client itself. */
-static __always_inline int pass_direct(struct __sk_buff *skb, const struct packet *p, const struct addr *addr,
-				       __be16 port, int option, const struct bpf_fib_lookup *way)
+static __always_inline int pass_direct(struct __sk_buff *skb, const struct packet *p, struct uplink_scratch *s,
+				       int option)
 {
-	int err = nat_rewrite(skb, p, NAT_DST, addr, port);
+	int err;
 
+	s->ct.action = CT_DNAT;
+	err = nat_apply(skb, p, &s->ct);
 	if (!err && option == DSR_FITS)
 		err = dsr_push(skb, p);
-	return err ? drop(-err) : route_send(skb, way);
+	return err ? drop(-err) : route_send(skb, &s->way);
 }
 
 /* Opens a connection that is answered by the backend's node. A datagram that has no
  * room for the option is passed on as without it, and so are those after it.
  */
-static __always_inline int open_direct(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
+static __always_inline int open_direct(struct __sk_buff *skb, struct packet *p, struct uplink_scratch *s)
 {
-	struct bpf_fib_lookup way;
-	int option = dsr_route(skb, p, &backend->addr, &way);
+	int option = dsr_route(skb, p, &s->backend.addr, &s->way);
 	int err;
 
 	if (option == DSR_NO_ROOM)
-		return open_remote(skb, p, backend);
-	err = option < 0 ? option : route_hop(skb, p);
+		return open_remote(skb, p, s);
+	if (option < 0)
+		return lost(p, option, &s->way);
+	err = route_hop(skb, p);
 	if (!err)
-		err = dsr_create(&p->tuple, backend);
-	return err ? drop(-err) : pass_direct(skb, p, &backend->addr, backend->port, option, &way);
+		err = dsr_create(&p->tuple, &s->backend, &s->ct);
+	return err ? drop(-err) : pass_direct(skb, p, s, option);
+}
+
+/* Opens a connection to the backend in the scratch space, on another node. The
+ * verifier looks at it by itself, as at all that is not inlined.
+ */
+__noinline int open_elsewhere(struct __sk_buff *skb, struct packet *p)
+{
+	struct uplink_scratch *s = scratch();
+
+	if (!p || !s)
+		return drop(DROP_INVALID);
+	s->service.addr = p->tuple.dst;
+	s->service.port = p->tuple.dport;
+	s->service.proto = p->tuple.proto;
+	s->service.scope = SCOPE_EXTERNAL;
+	return dsr_is(&s->service) ? open_direct(skb, p, s) : open_remote(skb, p, s);
+}
+
+/* What may be the first packet of a connection. */
+__noinline int open(struct __sk_buff *skb, struct packet *p)
+{
+	struct uplink_scratch *s = scratch();
+	enum drop_reason reason = DROP_NO_ENDPOINT;
+
+	if (!p || !s)
+		return drop(DROP_INVALID);
+	for (int i = 0; i < SVC_TRIES; i++) {
+		int result = choose(p, SCOPE_EXTERNAL, i, &s->backend);
+
+		if (result == SVC_NONE)
+			return VERDICT_NEXT;
+		if (result == SVC_EMPTY)
+			return reject(skb, p, 0);
+		if (result == SVC_DENIED)
+			return drop(DROP_SOURCE_RANGE);
+		if (result != SVC_FOUND)
+			break;
+		if (!s->backend.flags)
+			return open_elsewhere(skb, p);
+		result = ct_create(&p->tuple, &s->backend, skb->ifindex, &s->ct);
+		if (!result)
+			return forward(skb, p, &s->ct);
+		reason = -result;
+	}
+	return drop(reason);
 }
 
 /* A packet of a connection that is answered by the backend's node. What has no room
  * for the option goes without: that node has seen it on the first one.
  */
-static __noinline int follow_direct(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
+static __always_inline int follow_direct(struct __sk_buff *skb, struct packet *p, struct uplink_scratch *s)
 {
-	struct bpf_fib_lookup way;
-	struct addr addr = known->addr;
-	__be16 port = known->port;
-	int option = dsr_route(skb, p, &addr, &way);
-	int err = option < 0 ? option : route_hop(skb, p);
+	int option = dsr_route(skb, p, &s->ct.addr, &s->way);
+	int err;
 
-	return err ? drop(-err) : pass_direct(skb, p, &addr, port, option, &way);
+	if (option < 0)
+		return lost(p, option, &s->way);
+	err = route_hop(skb, p);
+	return err ? drop(-err) : pass_direct(skb, p, s, option);
 }
 
-/* A packet that another node has sent to a backend here. */
-static __noinline int accept_direct(struct __sk_buff *skb, const struct packet *p, const struct frontend_key *service)
+/* A packet of a known connection: requests to a backend of this node, and both
+ * ways of one with another node's.
+ */
+__noinline int follow(struct __sk_buff *skb, struct packet *p, const struct ct *known)
 {
-	struct bpf_fib_lookup way;
+	struct uplink_scratch *s = scratch();
+	int err;
+
+	if (!p || !known || !s)
+		return drop(DROP_INVALID);
+	s->ct = *known;
+	if (s->ct.action == CT_DNAT)
+		return forward(skb, p, &s->ct);
+	if (s->ct.action == CT_DSR)
+		return follow_direct(skb, p, s);
+	err = route_lookup(skb, p, &s->ct.addr, &s->way);
+	if (err)
+		return lost(p, err, &s->way);
+	err = route_hop(skb, p);
+	return err ? drop(-err) : pass_on(skb, p, &s->ct, &s->way);
+}
+
+/* A packet that another node has sent to a backend here; the scratch space has by
+ * which frontend the client came.
+ */
+__noinline int accept_direct(struct __sk_buff *skb, struct packet *p)
+{
+	struct uplink_scratch *s = scratch();
 	__u32 uplink = skb->ifindex;
 	int err;
 
+	if (!p || !s)
+		return drop(DROP_INVALID);
 	/* Where the client is; it need not be where this came from. */
-	if (!route_found(route_ask(skb, uplink, p, &p->tuple.src, 0, &way), &way))
-		uplink = way.ifindex;
-	err = dsr_enter(&p->tuple, service, uplink);
+	if (!route_found(route_ask(skb, uplink, p, &p->tuple.src, 0, &s->way), &s->way))
+		uplink = s->way.ifindex;
+	err = dsr_enter(&p->tuple, &s->service, uplink, &s->ct);
 	if (err > 0)
 		return VERDICT_NEXT;
 	if (!err)
@@ -124,119 +226,69 @@ static __noinline int accept_direct(struct __sk_buff *skb, const struct packet *
 	return err ? drop(-err) : deliver_local(skb, &p->tuple.dst);
 }
 
-static __always_inline struct frontend_key external_key(const struct packet *p)
+/* ICMP: errors about connections through this node, and echo requests. */
+__noinline int icmp_in(struct __sk_buff *skb, struct packet *p)
 {
-	struct frontend_key key = {
-		.addr = p->tuple.dst,
-		.port = p->tuple.dport,
-		.proto = p->tuple.proto,
-		.scope = SCOPE_EXTERNAL,
-	};
+	struct uplink_scratch *s = scratch();
+	int result;
 
-	return key;
+	if (!p || !s)
+		return VERDICT_NEXT;
+	result = error_translate(skb, p, CT_DNAT, &s->ct);
+	if (!result)
+		return echo(skb, p, SCOPE_EXTERNAL, 0);
+	if (result < 0)
+		return drop(-result);
+	if (s->ct.action == CT_DNAT)
+		return deliver_local(skb, &p->tuple.dst);
+	result = route_lookup(skb, p, &p->tuple.dst, &s->way);
+	if (!result)
+		result = route_hop(skb, p);
+	return result ? drop(-result) : route_send(skb, &s->way);
 }
 
-/* What choose returns besides verdicts; none of them is one. */
-enum choice {
-	CHOICE_BACKEND = 0,
-	CHOICE_REFUSE = 100,
-};
-
-/* Chooses a backend for a new connection, and enters the connection when that is
- * here. Returns what is to be done, or the verdict on a packet for which there is
- * none.
- */
-static __noinline int choose(struct __sk_buff *skb, const struct packet *p, struct backend *backend)
+/* A packet of TCP, UDP or SCTP. */
+static __always_inline int transport_in(struct __sk_buff *skb, struct packet *p)
 {
-	struct frontend_key key = external_key(p);
-	enum drop_reason reason = DROP_NO_ENDPOINT;
+	struct uplink_scratch *s = scratch();
+	const struct ct *known;
 
-	for (int i = 0; i < SVC_TRIES; i++) {
-		/* What a client had before comes first, anything else after. */
-		int result =
-			i ? svc_select(&key, backend) : svc_select_for(&key, &p->tuple.src, p->tuple.sport, backend);
-
-		if (result == SVC_NONE)
-			return VERDICT_NEXT;
-		if (result == SVC_EMPTY)
-			return CHOICE_REFUSE;
-		if (result == SVC_DENIED)
-			return drop(DROP_SOURCE_RANGE);
-		if (result != SVC_FOUND)
-			break;
-		if (!backend->flags)
-			return CHOICE_BACKEND;
-		result = ct_create(&p->tuple, backend, skb->ifindex);
-		if (!result)
-			return CHOICE_BACKEND;
-		reason = -result;
-	}
-	return drop(reason);
-}
-
-static __noinline int refuse(struct __sk_buff *skb, const struct packet *p)
-{
-	return reject(skb, p, 0);
-}
-
-static __noinline int open_elsewhere(struct __sk_buff *skb, const struct packet *p, const struct backend *backend)
-{
-	struct frontend_key key = external_key(p);
-
-	return dsr_is(&key) ? open_direct(skb, p, backend) : open_remote(skb, p, backend);
-}
-
-static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
-{
-	struct backend backend = {};
-	int verdict = choose(skb, p, &backend);
-
-	if (verdict == CHOICE_REFUSE)
-		return refuse(skb, p);
-	if (verdict != CHOICE_BACKEND)
-		return verdict;
-	if (backend.flags)
-		return forward(skb, p, &backend.addr, backend.port);
-	return open_elsewhere(skb, p, &backend);
-}
-
-/* A packet of a connection with a backend of another node, either way. */
-static __noinline int follow(struct __sk_buff *skb, const struct packet *p, const struct ct *known)
-{
-	struct bpf_fib_lookup way;
-	struct ct ct = *known;
-	int err = route_lookup(skb, p, &ct.addr, &way);
-
-	if (!err)
-		err = route_hop(skb, p);
-	return err ? drop(-err) : pass_on(skb, p, &ct, &way);
+	if (!s)
+		return drop(DROP_INVALID);
+	if (dsr_read(skb, p, &s->service))
+		return accept_direct(skb, p);
+	known = ct_track(p);
+	if (known && known->action != CT_SNAT)
+		return follow(skb, p, known);
+	return p->later ? VERDICT_NEXT : open(skb, p);
 }
 
 SEC("tc")
 int uplink_in(struct __sk_buff *skb)
 {
-	struct frontend_key service;
 	struct packet p;
-	const struct ct *known;
+	int verdict;
 
 	/* What cannot be parsed is left to the host's stack. */
 	if (packet_parse(skb, &p))
 		return VERDICT_NEXT;
-	if (!p.ports)
-		return echo(skb, &p, SCOPE_EXTERNAL, 0);
-	if (dsr_read(skb, &p, &service))
-		return accept_direct(skb, &p, &service);
-	known = ct_track(&p);
-	if (known && known->action == CT_DNAT) {
-		struct addr addr = known->addr;
+	if (p.later && fragment_lost(&p, SCOPE_EXTERNAL))
+		return drop(DROP_FRAGMENT);
+	verdict = p.ports ? transport_in(skb, &p) : icmp_in(skb, &p);
+	return p.fits ? reject_size(skb, &p) : verdict;
+}
 
-		return forward(skb, &p, &addr, known->port);
-	}
-	if (known && known->action == CT_BOTH)
-		return follow(skb, &p, known);
-	if (known && known->action == CT_DSR)
-		return follow_direct(skb, &p, known);
-	return open(skb, &p);
+/* As icmp_in. When the node itself asks, the answer comes in where the request went
+ * out.
+ */
+static __always_inline int icmp_out(struct __sk_buff *skb, struct packet *p)
+{
+	struct ct ct = {};
+	int result = error_translate(skb, p, CT_SNAT, &ct);
+
+	if (!result)
+		return echo(skb, p, SCOPE_CLUSTER, BPF_F_INGRESS);
+	return result < 0 ? drop(-result) : VERDICT_NEXT;
 }
 
 /* Replies of sockets of the node itself, and of pods that came by the host's
@@ -247,19 +299,20 @@ int uplink_out(struct __sk_buff *skb)
 {
 	struct packet p;
 	const struct ct *reply;
+	struct ct nat;
 	int err;
 
 	if (packet_parse(skb, &p))
 		return VERDICT_NEXT;
-	/* The node itself asks: the answer comes in where the request went out. */
+	if (p.later && fragment_lost(&p, SCOPE_CLUSTER))
+		return drop(DROP_FRAGMENT);
 	if (!p.ports)
-		return echo(skb, &p, SCOPE_CLUSTER, BPF_F_INGRESS);
+		return icmp_out(skb, &p);
 	reply = ct_track(&p);
 	if (!reply || reply->action != CT_SNAT)
 		return refuse_unserved(skb, &p, BPF_F_INGRESS);
-	struct ct nat = *reply;
-
-	err = nat_rewrite(skb, &p, NAT_SRC, &nat.addr, nat.port);
+	nat = *reply;
+	err = nat_apply(skb, &p, &nat);
 	return err ? drop(-err) : VERDICT_NEXT;
 }
 

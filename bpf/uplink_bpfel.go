@@ -67,6 +67,24 @@ type uplinkEndpoint struct {
 	Netns uint64
 }
 
+type uplinkFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type uplinkFragmentKey struct {
+	_     structs.HostLayout
+	Src   uplinkAddr
+	Dst   uplinkAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type uplinkFrontend struct {
 	_          structs.HostLayout
 	First      uint32
@@ -144,11 +162,13 @@ const (
 	uplinkMapConntrack         = "conntrack"
 	uplinkMapDrops             = "drops"
 	uplinkMapEndpoints         = "endpoints"
+	uplinkMapFragments         = "fragments"
 	uplinkMapFrontends         = "frontends"
 	uplinkMapPods              = "pods"
 	uplinkMapReverses          = "reverses"
 	uplinkMapSlots             = "slots"
 	uplinkMapSources           = "sources"
+	uplinkMapUplinkScratch     = "uplink_scratch"
 	uplinkMapUplinks           = "uplinks"
 	uplinkProgUplinkIn         = "uplink_in"
 	uplinkProgUplinkOut        = "uplink_out"
@@ -207,18 +227,20 @@ type uplinkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uplinkMapSpecs struct {
-	Affinities *ebpf.MapSpec `ebpf:"affinities"`
-	Backends   *ebpf.MapSpec `ebpf:"backends"`
-	Clients    *ebpf.MapSpec `ebpf:"clients"`
-	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops      *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
-	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
-	Pods       *ebpf.MapSpec `ebpf:"pods"`
-	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Sources    *ebpf.MapSpec `ebpf:"sources"`
-	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
+	Affinities    *ebpf.MapSpec `ebpf:"affinities"`
+	Backends      *ebpf.MapSpec `ebpf:"backends"`
+	Clients       *ebpf.MapSpec `ebpf:"clients"`
+	Conntrack     *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops         *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints     *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
+	Frontends     *ebpf.MapSpec `ebpf:"frontends"`
+	Pods          *ebpf.MapSpec `ebpf:"pods"`
+	Reverses      *ebpf.MapSpec `ebpf:"reverses"`
+	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Sources       *ebpf.MapSpec `ebpf:"sources"`
+	UplinkScratch *ebpf.MapSpec `ebpf:"uplink_scratch"`
+	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // uplinkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -250,18 +272,20 @@ func (o *uplinkObjects) Close() error {
 //
 // It can be passed to loadUplinkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uplinkMaps struct {
-	Affinities *ebpf.Map `ebpf:"affinities"`
-	Backends   *ebpf.Map `ebpf:"backends"`
-	Clients    *ebpf.Map `ebpf:"clients"`
-	Conntrack  *ebpf.Map `ebpf:"conntrack"`
-	Drops      *ebpf.Map `ebpf:"drops"`
-	Endpoints  *ebpf.Map `ebpf:"endpoints"`
-	Frontends  *ebpf.Map `ebpf:"frontends"`
-	Pods       *ebpf.Map `ebpf:"pods"`
-	Reverses   *ebpf.Map `ebpf:"reverses"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Sources    *ebpf.Map `ebpf:"sources"`
-	Uplinks    *ebpf.Map `ebpf:"uplinks"`
+	Affinities    *ebpf.Map `ebpf:"affinities"`
+	Backends      *ebpf.Map `ebpf:"backends"`
+	Clients       *ebpf.Map `ebpf:"clients"`
+	Conntrack     *ebpf.Map `ebpf:"conntrack"`
+	Drops         *ebpf.Map `ebpf:"drops"`
+	Endpoints     *ebpf.Map `ebpf:"endpoints"`
+	Fragments     *ebpf.Map `ebpf:"fragments"`
+	Frontends     *ebpf.Map `ebpf:"frontends"`
+	Pods          *ebpf.Map `ebpf:"pods"`
+	Reverses      *ebpf.Map `ebpf:"reverses"`
+	Slots         *ebpf.Map `ebpf:"slots"`
+	Sources       *ebpf.Map `ebpf:"sources"`
+	UplinkScratch *ebpf.Map `ebpf:"uplink_scratch"`
+	Uplinks       *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *uplinkMaps) Close() error {
@@ -272,11 +296,13 @@ func (m *uplinkMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
 		m.Slots,
 		m.Sources,
+		m.UplinkScratch,
 		m.Uplinks,
 	)
 }

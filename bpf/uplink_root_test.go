@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -40,12 +41,11 @@ var labAddrs = map[string]struct{ node, outside, pod, gateway string }{
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	l := &lab{node: roottest.NetNS(t), pod: roottest.NetNS(t), outside: roottest.NetNS(t)}
-	for _, ns := range []netns.NsHandle{l.node, l.pod, l.outside} {
+	l := &lab{node: roottest.NetNS(t), outside: roottest.NetNS(t)}
+	for _, ns := range []netns.NsHandle{l.node, l.outside} {
 		within(t, ns, func() error { return up("lo") })
 	}
 	l.uplink = connect(t, l.node, l.outside, "up0")
-	l.podWire = connect(t, l.node, l.pod, "slwpod")
 	within(t, l.node, func() error {
 		for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
 			if err := os.WriteFile("/proc/sys/net/"+path, []byte("1"), 0o644); err != nil {
@@ -57,28 +57,37 @@ func newLab(t testing.TB) *lab {
 	for _, a := range labAddrs {
 		address(t, l.node, l.uplink.near, a.node)
 		address(t, l.outside, l.uplink.far, a.outside)
-		l.routePod(t, netip.MustParseAddr(a.pod), netip.MustParseAddr(a.gateway))
 	}
 	l.pins = bpffs(t)
+	within(t, l.node, func() error {
+		l.datapath = openDatapath(t, l.pins)
+		return l.datapath.AttachUplink(l.uplink.near, []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].node), netip.MustParseAddr(labAddrs["IPv6"].node)})
+	})
+	l.pod, l.podWire = l.addPod(t, "slwpod", labAddrs["IPv4"].pod, labAddrs["IPv6"].pod)
+	return l
+}
+
+// addPod makes a pod with an address of each family.
+func (l *lab) addPod(t testing.TB, name, v4, v6 string) (netns.NsHandle, wire) {
+	t.Helper()
+	pod := roottest.NetNS(t)
+	within(t, pod, func() error { return up("lo") })
+	w := connect(t, l.node, pod, name)
+	addrs := []netip.Addr{netip.MustParseAddr(v4), netip.MustParseAddr(v6)}
+	l.routePod(t, pod, w, addrs[0], netip.MustParseAddr(labAddrs["IPv4"].gateway))
+	l.routePod(t, pod, w, addrs[1], netip.MustParseAddr(labAddrs["IPv6"].gateway))
 	var cookie uint64
-	within(t, l.pod, func() (err error) {
+	within(t, pod, func() (err error) {
 		cookie, err = bpf.NetNSCookie()
 		return err
 	})
 	within(t, l.node, func() error {
-		l.datapath = openDatapath(t, l.pins)
-		if err := l.datapath.AttachUplink(l.uplink.near, []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].node), netip.MustParseAddr(labAddrs["IPv6"].node)}); err != nil {
+		if err := l.datapath.AttachPod(w.near); err != nil {
 			return err
 		}
-		if err := l.datapath.AttachPod(l.podWire.near); err != nil {
-			return err
-		}
-		return l.datapath.PutEndpoint(bpf.Endpoint{
-			Addrs:   []netip.Addr{netip.MustParseAddr(labAddrs["IPv4"].pod), netip.MustParseAddr(labAddrs["IPv6"].pod)},
-			Ifindex: l.podWire.near, PodMAC: l.podWire.farMAC, HostMAC: l.podWire.nearMAC, NetNS: cookie,
-		})
+		return l.datapath.PutEndpoint(bpf.Endpoint{Addrs: addrs, Ifindex: w.near, PodMAC: w.farMAC, HostMAC: w.nearMAC, NetNS: cookie})
 	})
-	return l
+	return pod, w
 }
 
 // within runs fn in a namespace.
@@ -125,7 +134,28 @@ func connectAs(t testing.TB, near, far netns.NsHandle, name, farName string) wir
 		w.far, w.farMAC = link.Attrs().Index, link.Attrs().HardwareAddr
 		return netlink.LinkSetUp(link)
 	})
+	waitRunning(t, near, w.near)
+	waitRunning(t, far, w.far)
 	return w
+}
+
+// waitRunning waits until an interface sends packets; until then it loses them.
+func waitRunning(t testing.TB, ns netns.NsHandle, index int) {
+	t.Helper()
+	roottest.Eventually(t, 5*time.Second, func() error {
+		state := netlink.LinkOperState(netlink.OperUnknown)
+		within(t, ns, func() error {
+			link, err := netlink.LinkByIndex(index)
+			if err == nil {
+				state = link.Attrs().OperState
+			}
+			return err
+		})
+		if state != netlink.OperUp {
+			return fmt.Errorf("interface %d is %s", index, state)
+		}
+		return nil
+	})
 }
 
 func address(t testing.TB, ns netns.NsHandle, index int, text string) {
@@ -151,30 +181,30 @@ func ipNet(addr netip.Addr, bits int) *net.IPNet {
 
 // routePod gives the pod an address as the pod network does: a host route, and
 // neighbours that are known.
-func (l *lab) routePod(t testing.TB, pod, gateway netip.Addr) {
+func (l *lab) routePod(t testing.TB, ns netns.NsHandle, w wire, pod, gateway netip.Addr) {
 	t.Helper()
-	within(t, l.pod, func() error {
-		link, err := netlink.LinkByIndex(l.podWire.far)
+	within(t, ns, func() error {
+		link, err := netlink.LinkByIndex(w.far)
 		if err != nil {
 			return err
 		}
 		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(pod, pod.BitLen()), Flags: 0x02}); err != nil {
 			return err
 		}
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.podWire.far, Dst: ipNet(gateway, gateway.BitLen()), Scope: netlink.SCOPE_LINK}); err != nil {
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: w.far, Dst: ipNet(gateway, gateway.BitLen()), Scope: netlink.SCOPE_LINK}); err != nil {
 			return err
 		}
-		if err := netlink.NeighAdd(neighbour(l.podWire.far, gateway, l.podWire.nearMAC)); err != nil {
+		if err := netlink.NeighAdd(neighbour(w.far, gateway, w.nearMAC)); err != nil {
 			return err
 		}
 		any := netip.PrefixFrom(gateway, 0).Masked().Addr()
-		return netlink.RouteAdd(&netlink.Route{LinkIndex: l.podWire.far, Dst: ipNet(any, 0), Gw: gateway.AsSlice()})
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: w.far, Dst: ipNet(any, 0), Gw: gateway.AsSlice()})
 	})
 	within(t, l.node, func() error {
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.podWire.near, Dst: ipNet(pod, pod.BitLen()), Scope: netlink.SCOPE_LINK}); err != nil {
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: w.near, Dst: ipNet(pod, pod.BitLen()), Scope: netlink.SCOPE_LINK}); err != nil {
 			return err
 		}
-		return netlink.NeighAdd(neighbour(l.podWire.near, pod, l.podWire.farMAC))
+		return netlink.NeighAdd(neighbour(w.near, pod, w.farMAC))
 	})
 }
 

@@ -69,7 +69,7 @@ func (d *Datapath) counts() (map[string]int64, error) {
 
 func countsOf(n countTableCounts) map[string]int64 {
 	return map[string]int64{
-		"affinities": n.Affinities, "clients": n.Clients, "conntrack": n.Conntrack, "endpoints": n.Endpoints, "frontends": n.Frontends,
-		"pods": n.Pods, "reverses": n.Reverses, "uplinks": n.Uplinks,
+		"affinities": n.Affinities, "clients": n.Clients, "conntrack": n.Conntrack, "endpoints": n.Endpoints,
+		"fragments": n.Fragments, "frontends": n.Frontends, "pods": n.Pods, "reverses": n.Reverses, "uplinks": n.Uplinks,
 	}
 }

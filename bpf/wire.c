@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 
+#include "lib/choose.h"
 #include "lib/ct.h"
 #include "lib/drop.h"
 #include "lib/frame.h"
@@ -19,6 +20,27 @@
 #include "lib/svc.h"
 
 #define IPV6_MIN_MTU 1280
+
+/* What does not fit on the stack. */
+struct wire_scratch {
+	struct bpf_fib_lookup way;
+	struct backend backend;
+	struct ct ct;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct wire_scratch));
+} wire_scratch SEC(".maps");
+
+static __always_inline struct wire_scratch *scratch(void)
+{
+	const __u32 only = 0;
+
+	return bpf_map_lookup_elem(&wire_scratch, &only);
+}
 
 static __always_inline int wire_drop(enum drop_reason reason)
 {
@@ -64,11 +86,9 @@ static __always_inline int wire_send(struct xdp_md *ctx, const struct packet *p,
 }
 
 /* Opens a connection to a backend of another node. */
-static __always_inline int wire_open_remote(struct xdp_md *ctx, const struct packet *p, const struct backend *backend)
+static __always_inline int wire_open_remote(struct xdp_md *ctx, const struct packet *p, struct wire_scratch *s)
 {
-	struct bpf_fib_lookup way;
-	struct ct request;
-	long result = wire_route(ctx, p, &backend->addr, &way);
+	long result = wire_route(ctx, p, &s->backend.addr, &s->way);
 	int err;
 
 	/* Too big: the kernel does not say for which interface. Nothing is entered. */
@@ -76,11 +96,11 @@ static __always_inline int wire_open_remote(struct xdp_md *ctx, const struct pac
 		return XDP_PASS;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return wire_drop(DROP_FIB);
-	err = snat_open(&p->tuple, backend, way.ifindex, &request);
-	return err ? wire_drop(-err) : wire_send(ctx, p, &request, result, &way);
+	err = snat_open(&p->tuple, &s->backend, s->way.ifindex, &s->ct);
+	return err ? wire_drop(-err) : wire_send(ctx, p, &s->ct, result, &s->way);
 }
 
-static __always_inline int wire_open(struct xdp_md *ctx, const struct packet *p)
+static __always_inline int wire_open(struct xdp_md *ctx, const struct packet *p, struct wire_scratch *s)
 {
 	struct frontend_key key = {
 		.addr = p->tuple.dst,
@@ -95,16 +115,14 @@ static __always_inline int wire_open(struct xdp_md *ctx, const struct packet *p)
 	if (!found || found->flags & FRONTEND_DSR)
 		return XDP_PASS;
 	for (int i = 0; i < SVC_TRIES; i++) {
-		struct backend backend;
-		int result =
-			i ? svc_select(&key, &backend) : svc_select_for(&key, &p->tuple.src, p->tuple.sport, &backend);
+		int result = choose(p, SCOPE_EXTERNAL, i, &s->backend);
 
 		/* No service, or one that refuses: nothing was chosen. */
 		if (result != SVC_FOUND)
 			return XDP_PASS;
-		if (!backend.flags)
-			return wire_open_remote(ctx, p, &backend);
-		result = ct_create(&p->tuple, &backend, ctx->ingress_ifindex);
+		if (!s->backend.flags)
+			return wire_open_remote(ctx, p, s);
+		result = ct_create(&p->tuple, &s->backend, ctx->ingress_ifindex, &s->ct);
 		if (!result)
 			return XDP_PASS;
 		reason = -result;
@@ -115,23 +133,23 @@ static __always_inline int wire_open(struct xdp_md *ctx, const struct packet *p)
 SEC("xdp.frags")
 int wire(struct xdp_md *ctx)
 {
-	struct bpf_fib_lookup way;
+	struct wire_scratch *s = scratch();
 	struct packet p;
 	const struct ct *known;
 
-	if (!frame_parse(ctx, &p))
+	if (!s || !frame_parse(ctx, &p))
 		return XDP_PASS;
 	known = ct_track(&p);
-	if (!known)
-		return wire_open(ctx, &p);
-	if (known->action == CT_BOTH || (known->action == CT_DSR && frame_continues(ctx, &p))) {
-		struct ct ct = *known;
-		long result = wire_route(ctx, &p, &ct.addr, &way);
-
-		return wire_send(ctx, &p, &ct, result, &way);
+	if (known && (known->action == CT_BOTH || (known->action == CT_DSR && !packet_opens(&p)))) {
+		s->ct = *known;
+		return wire_send(ctx, &p, &s->ct, wire_route(ctx, &p, &s->ct.addr, &s->way), &s->way);
 	}
-	/* As for tcx, a reply is no connection of its own. */
-	return known->action == CT_SNAT ? wire_open(ctx, &p) : XDP_PASS;
+	if (known && known->action != CT_SNAT)
+		return XDP_PASS;
+	/* As for tcx, a reply is no connection of its own. What uplink_in gets it knows
+	 * then: it would see the end of a connection that this packet has begun.
+	 */
+	return p.tcp_flags & (TCP_FIN | TCP_RST) ? XDP_PASS : wire_open(ctx, &p, s);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -59,6 +59,24 @@ type wireEndpoint struct {
 	Netns uint64
 }
 
+type wireFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+	Seen  uint64
+}
+
+type wireFragmentKey struct {
+	_     structs.HostLayout
+	Src   wireAddr
+	Dst   wireAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type wirePodAddrs struct {
 	_  structs.HostLayout
 	V4 wireAddr
@@ -111,19 +129,21 @@ type wireUplink struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	wireMapAffinities = "affinities"
-	wireMapBackends   = "backends"
-	wireMapClients    = "clients"
-	wireMapConntrack  = "conntrack"
-	wireMapDrops      = "drops"
-	wireMapEndpoints  = "endpoints"
-	wireMapFrontends  = "frontends"
-	wireMapPods       = "pods"
-	wireMapReverses   = "reverses"
-	wireMapSlots      = "slots"
-	wireMapSources    = "sources"
-	wireMapUplinks    = "uplinks"
-	wireProgWire      = "wire"
+	wireMapAffinities  = "affinities"
+	wireMapBackends    = "backends"
+	wireMapClients     = "clients"
+	wireMapConntrack   = "conntrack"
+	wireMapDrops       = "drops"
+	wireMapEndpoints   = "endpoints"
+	wireMapFragments   = "fragments"
+	wireMapFrontends   = "frontends"
+	wireMapPods        = "pods"
+	wireMapReverses    = "reverses"
+	wireMapSlots       = "slots"
+	wireMapSources     = "sources"
+	wireMapUplinks     = "uplinks"
+	wireMapWireScratch = "wire_scratch"
+	wireProgWire       = "wire"
 )
 
 // loadWire returns the embedded CollectionSpec for wire.
@@ -175,18 +195,20 @@ type wireProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type wireMapSpecs struct {
-	Affinities *ebpf.MapSpec `ebpf:"affinities"`
-	Backends   *ebpf.MapSpec `ebpf:"backends"`
-	Clients    *ebpf.MapSpec `ebpf:"clients"`
-	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops      *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
-	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
-	Pods       *ebpf.MapSpec `ebpf:"pods"`
-	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Sources    *ebpf.MapSpec `ebpf:"sources"`
-	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
+	Affinities  *ebpf.MapSpec `ebpf:"affinities"`
+	Backends    *ebpf.MapSpec `ebpf:"backends"`
+	Clients     *ebpf.MapSpec `ebpf:"clients"`
+	Conntrack   *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops       *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
+	Frontends   *ebpf.MapSpec `ebpf:"frontends"`
+	Pods        *ebpf.MapSpec `ebpf:"pods"`
+	Reverses    *ebpf.MapSpec `ebpf:"reverses"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	Sources     *ebpf.MapSpec `ebpf:"sources"`
+	Uplinks     *ebpf.MapSpec `ebpf:"uplinks"`
+	WireScratch *ebpf.MapSpec `ebpf:"wire_scratch"`
 }
 
 // wireVariableSpecs contains global variables before they are loaded into the kernel.
@@ -215,18 +237,20 @@ func (o *wireObjects) Close() error {
 //
 // It can be passed to loadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type wireMaps struct {
-	Affinities *ebpf.Map `ebpf:"affinities"`
-	Backends   *ebpf.Map `ebpf:"backends"`
-	Clients    *ebpf.Map `ebpf:"clients"`
-	Conntrack  *ebpf.Map `ebpf:"conntrack"`
-	Drops      *ebpf.Map `ebpf:"drops"`
-	Endpoints  *ebpf.Map `ebpf:"endpoints"`
-	Frontends  *ebpf.Map `ebpf:"frontends"`
-	Pods       *ebpf.Map `ebpf:"pods"`
-	Reverses   *ebpf.Map `ebpf:"reverses"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Sources    *ebpf.Map `ebpf:"sources"`
-	Uplinks    *ebpf.Map `ebpf:"uplinks"`
+	Affinities  *ebpf.Map `ebpf:"affinities"`
+	Backends    *ebpf.Map `ebpf:"backends"`
+	Clients     *ebpf.Map `ebpf:"clients"`
+	Conntrack   *ebpf.Map `ebpf:"conntrack"`
+	Drops       *ebpf.Map `ebpf:"drops"`
+	Endpoints   *ebpf.Map `ebpf:"endpoints"`
+	Fragments   *ebpf.Map `ebpf:"fragments"`
+	Frontends   *ebpf.Map `ebpf:"frontends"`
+	Pods        *ebpf.Map `ebpf:"pods"`
+	Reverses    *ebpf.Map `ebpf:"reverses"`
+	Slots       *ebpf.Map `ebpf:"slots"`
+	Sources     *ebpf.Map `ebpf:"sources"`
+	Uplinks     *ebpf.Map `ebpf:"uplinks"`
+	WireScratch *ebpf.Map `ebpf:"wire_scratch"`
 }
 
 func (m *wireMaps) Close() error {
@@ -237,12 +261,14 @@ func (m *wireMaps) Close() error {
 		m.Conntrack,
 		m.Drops,
 		m.Endpoints,
+		m.Fragments,
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
 		m.Slots,
 		m.Sources,
 		m.Uplinks,
+		m.WireScratch,
 	)
 }
 

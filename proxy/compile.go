@@ -162,7 +162,7 @@ func compileService(s *corev1.Service, slices []*discoveryv1.EndpointSlice, fact
 	for i, port := range s.Spec.Ports {
 		protocol, ok := protocolOf(port.Protocol)
 		if !ok {
-			c.problem("spec.ports[%d].protocol %s: only TCP and UDP are served", i, port.Protocol)
+			c.problem("spec.ports[%d].protocol %s: only TCP, UDP and SCTP are served", i, port.Protocol)
 			continue
 		}
 		if port.Port < 1 || port.Port > 65535 {
@@ -217,6 +217,8 @@ func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
 		return bpf.ProtocolTCP, true
 	case corev1.ProtocolUDP:
 		return bpf.ProtocolUDP, true
+	case corev1.ProtocolSCTP:
+		return bpf.ProtocolSCTP, true
 	}
 	return 0, false
 }

@@ -138,6 +138,15 @@ func TestCompile(t *testing.T) {
 			service(nil), []*discoveryv1.EndpointSlice{slice(v4, up("10.244.0.7", "n1"), up("10.244.1.7", "n2"))},
 			[]string{"10.96.0.5:80 TCP/0 -> 10.244.0.7:8080(1) 10.244.1.7:8080(0)"},
 		},
+		"SCTP": {
+			service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }),
+			[]*discoveryv1.EndpointSlice{func() *discoveryv1.EndpointSlice {
+				s := slice(v4, up("10.244.0.7", "n1"))
+				s.Ports[0].Protocol = new(corev1.ProtocolSCTP)
+				return s
+			}()},
+			[]string{"10.96.0.5:80 SCTP/0 -> 10.244.0.7:8080(1)"},
+		},
 		"endpoint of the host network": {
 			service(nil), []*discoveryv1.EndpointSlice{slice(v4, up("192.0.2.1", "n1"))},
 			[]string{"10.96.0.5:80 TCP/0 -> 192.0.2.1:8080(2)"},
@@ -305,8 +314,8 @@ func TestCompileTellsProblems(t *testing.T) {
 		slice   *discoveryv1.EndpointSlice
 		want    string
 	}{
-		"SCTP": {service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }), nil,
-			"Service a/web: spec.ports[0].protocol SCTP: only TCP and UDP are served"},
+		"other protocol": {service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = "DCCP" }), nil,
+			"Service a/web: spec.ports[0].protocol DCCP: only TCP, UDP and SCTP are served"},
 		"port 0":           {service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 0 }), nil, "spec.ports[0].port 0: expected 1 to 65535"},
 		"node port beyond": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 70000 }), nil, "spec.ports[0].nodePort 70000: expected 1 to 65535"},
 		"source ranges": {service(func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"10.0.0.0/8", "x"} }), nil,

@@ -42,7 +42,7 @@ func sidecars(pod *corev1.Pod) []corev1.Container {
 func (c *compiler) hostPort(pod *corev1.Pod, port corev1.ContainerPort) {
 	protocol, ok := protocolOf(port.Protocol)
 	if !ok {
-		c.problem("hostPort %d protocol %s: only TCP and UDP are served", port.HostPort, port.Protocol)
+		c.problem("hostPort %d protocol %s: only TCP, UDP and SCTP are served", port.HostPort, port.Protocol)
 		return
 	}
 	on, err := c.hostAddrs(port.HostIP)

@@ -61,7 +61,7 @@ func TestHostPorts(t *testing.T) {
 		"ended":          {pods: []*corev1.Pod{ended}},
 		"on the host":    {pods: []*corev1.Pod{onHost}},
 		"no address":     {pods: []*corev1.Pod{podWith("p", "10.244.0.7", port("x", corev1.ProtocolTCP))}, problems: []string{`Pod a/p: hostPort 8000: hostIP "x": expected an IP address`}},
-		"other protocol": {pods: []*corev1.Pod{podWith("p", "10.244.0.7", port("", corev1.ProtocolSCTP))}, problems: []string{"Pod a/p: hostPort 8000 protocol SCTP: only TCP and UDP are served"}},
+		"other protocol": {pods: []*corev1.Pod{podWith("p", "10.244.0.7", port("", "DCCP"))}, problems: []string{"Pod a/p: hostPort 8000 protocol DCCP: only TCP, UDP and SCTP are served"}},
 		"taken by a Service": {
 			pods: []*corev1.Pod{podWith("p", "10.244.0.7", port("127.0.0.1", corev1.ProtocolTCP))}, services: []*corev1.Service{nodePort},
 			want: []string{

@@ -167,7 +167,7 @@ func TestNonsense(t *testing.T) {
 	slices.Sort(events)
 	want := []string{
 		`Warning CannotServe 10.96.0.6 port 80/TCP: belongs to Service a/wrong already; spec.externalIPs[0] "2001:db8::5": the Service has no IPv6 address; ` +
-			"spec.ports[0].port 0: expected 1 to 65535; spec.ports[1].port 70000: expected 1 to 65535; spec.ports[4].protocol SCTP2: only TCP and UDP are served",
+			"spec.ports[0].port 0: expected 1 to 65535; spec.ports[1].port 70000: expected 1 to 65535; spec.ports[4].protocol SCTP2: only TCP, UDP and SCTP are served",
 		`Warning CannotServe EndpointSlice a/wrong-1: endpoints[1].addresses[0] "fd00:244::8": expected an address of type IPv4; endpoints[2].addresses[0] "x": expected an address of type IPv4`,
 		"Warning CannotServe EndpointSlice a/wrong-2: addressType IPv6: the Service has no IPv6 address",
 		"Warning CannotServe EndpointSlice a/wrong-3: ports[0].port 0: expected 1 to 65535",

@@ -118,41 +118,40 @@ static __always_inline bool ct_replace(const struct tuple *back, const struct ct
 }
 
 /* Enters both ways of a connection to a service: requests go to the backend,
- * replies come from the service address. Returns 0, or a negative number when
- * the way back belongs to another connection.
+ * replies come from the service address. Fills in what to do with requests. Returns
+ * 0, or a negative number when the way back belongs to another connection. The
+ * verifier looks at it by itself.
  */
-static __always_inline int ct_create(const struct tuple *tuple, const struct backend *backend, __u32 ifindex)
+__noinline int ct_create(const struct tuple *tuple, const struct backend *backend, __u32 ifindex, struct ct *request)
 {
-	struct tuple back = {
-		.src = backend->addr,
-		.dst = tuple->src,
-		.sport = backend->port,
-		.dport = tuple->sport,
-		.proto = tuple->proto,
-	};
-	struct ct reply = {
-		.addr = tuple->dst,
-		.port = tuple->dport,
-		.action = CT_SNAT,
-		.reply = true,
-		.ifindex = ifindex,
-		.seen = bpf_ktime_get_coarse_ns(),
-	};
-	struct ct request = {
+	struct tuple back = {};
+	struct ct reply = { .action = CT_SNAT, .reply = true, .ifindex = ifindex };
+	const struct ct *other;
+
+	if (!tuple || !backend || !request)
+		return -DROP_REWRITE;
+	back.src = backend->addr;
+	back.dst = tuple->src;
+	back.sport = backend->port;
+	back.dport = tuple->sport;
+	back.proto = tuple->proto;
+	reply.addr = tuple->dst;
+	reply.port = tuple->dport;
+	reply.seen = bpf_ktime_get_coarse_ns();
+	other = bpf_map_lookup_elem(&conntrack, &back);
+	*request = (struct ct){
 		.addr = backend->addr,
 		.port = backend->port,
 		.action = CT_DNAT,
 		.ifindex = ifindex,
 		.seen = reply.seen,
 	};
-	const struct ct *other = bpf_map_lookup_elem(&conntrack, &back);
-
 	if (other && (other->port != tuple->dport || !addr_equal(&other->addr, &tuple->dst)) &&
 	    !ct_replace(&back, other, reply.seen))
 		return -DROP_CT_FULL;
 	if (bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))
 		return -DROP_CT_FULL;
-	if (bpf_map_update_elem(&conntrack, tuple, &request, BPF_ANY))
+	if (bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY))
 		return -DROP_CT_FULL;
 	return 0;
 }

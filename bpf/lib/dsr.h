@@ -39,21 +39,12 @@ struct dsr6 {
 };
 _Static_assert(sizeof(struct dsr6) == 24, "dsr6");
 
-#define DSR_TCP_FLAGS 13
-#define DSR_TCP_SYN 0x02
-#define DSR_TCP_ACK 0x10
-
 /* What becomes of the option. */
 enum dsr_option {
 	DSR_NOT_NEEDED = 0,
 	DSR_FITS = 1,
 	DSR_NO_ROOM = 2,
 };
-
-static __always_inline bool dsr_opens(__u8 tcp_flags)
-{
-	return (tcp_flags & (DSR_TCP_SYN | DSR_TCP_ACK)) == DSR_TCP_SYN;
-}
 
 static __always_inline __u32 dsr_size(const struct packet *p)
 {
@@ -66,15 +57,6 @@ static __always_inline __u32 dsr_base(const struct packet *p)
 	return ETH_HLEN + (p->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 }
 
-static __always_inline bool dsr_needed(struct __sk_buff *skb, const struct packet *p)
-{
-	__u8 flags;
-
-	if (p->tuple.proto != IPPROTO_TCP)
-		return true;
-	return !bpf_skb_load_bytes(skb, p->l4 + DSR_TCP_FLAGS, &flags, sizeof(flags)) && dsr_opens(flags);
-}
-
 /* Finds the way to a backend for a packet with its option. Beside other options
  * and extension headers, or in a packet that the device is to cut into several,
  * there is no room for it. Returns what becomes of the option, or a negative drop
@@ -84,14 +66,15 @@ static __always_inline int dsr_route(struct __sk_buff *skb, const struct packet 
 				     struct bpf_fib_lookup *way)
 {
 	__u32 in = skb->ifindex;
-	bool needed = dsr_needed(skb, p);
-	bool fits = needed && p->l4 == dsr_base(p) && !skb->gso_size;
-	long result = route_ask(skb, in, p, to, fits ? p->end - ETH_HLEN + dsr_size(p) : 0, way);
+	bool needed = packet_opens(p);
+	bool fits = needed && p->l4 == dsr_base(p) && !skb->gso_size && !p->fragment;
+	__u32 length = route_length(skb, p);
+	long result = route_ask(skb, in, p, to, length + (fits ? dsr_size(p) : 0), way);
 	int err;
 
 	if (fits && result == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
 		fits = false;
-		result = route_ask(skb, in, p, to, 0, way);
+		result = route_ask(skb, in, p, to, length, way);
 	}
 	err = route_found(result, way);
 	if (err || !needed)
@@ -154,7 +137,7 @@ static __always_inline bool dsr_read(struct __sk_buff *skb, const struct packet 
 	struct dsr4 v4;
 	struct dsr6 v6;
 
-	if (p->l4 != dsr_base(p) + dsr_size(p))
+	if (p->fragment || p->l4 != dsr_base(p) + dsr_size(p))
 		return false;
 	__builtin_memset(out, 0, sizeof(*out));
 	out->proto = p->tuple.proto;
@@ -245,18 +228,16 @@ static __always_inline int dsr_named(const struct frontend_key *named, const str
 /* Enters a connection whose packets go to a backend of another node with their
  * source as it is.
  */
-static __always_inline int dsr_create(const struct tuple *tuple, const struct backend *backend)
+static __always_inline int dsr_create(const struct tuple *tuple, const struct backend *backend, struct ct *request)
 {
-	struct ct request = {
-		.addr = backend->addr,
-		.port = backend->port,
-		.from = tuple->src,
-		.from_port = tuple->sport,
-		.action = CT_DSR,
-		.seen = bpf_ktime_get_coarse_ns(),
-	};
-
-	return bpf_map_update_elem(&conntrack, tuple, &request, BPF_ANY) ? -DROP_CT_FULL : 0;
+	__builtin_memset(request, 0, sizeof(*request));
+	request->addr = backend->addr;
+	request->port = backend->port;
+	request->from = tuple->src;
+	request->from_port = tuple->sport;
+	request->action = CT_DSR;
+	request->seen = bpf_ktime_get_coarse_ns();
+	return bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY) ? -DROP_CT_FULL : 0;
 }
 
 /* Enters both ways of a connection that another node has sent here: requests go
@@ -266,7 +247,8 @@ static __always_inline int dsr_create(const struct tuple *tuple, const struct ba
  * leaves the Service. Returns 1 for one that only passes by on its way to another
  * node.
  */
-static __always_inline int dsr_enter(const struct tuple *tuple, const struct frontend_key *service, __u32 uplink)
+static __always_inline int dsr_enter(const struct tuple *tuple, const struct frontend_key *service, __u32 uplink,
+				     struct ct *entry)
 {
 	struct tuple back = {
 		.src = tuple->dst,
@@ -275,27 +257,25 @@ static __always_inline int dsr_enter(const struct tuple *tuple, const struct fro
 		.dport = tuple->sport,
 		.proto = tuple->proto,
 	};
-	struct ct entry = {
-		.addr = service->addr,
-		.port = service->port,
-		.action = CT_SNAT,
-		.reply = true,
-		.ifindex = uplink,
-		.seen = bpf_ktime_get_coarse_ns(),
-	};
 	const struct ct *known = bpf_map_lookup_elem(&conntrack, &back);
 	bool same = known && known->action == CT_SNAT && known->port == service->port &&
 		    addr_equal(&known->addr, &service->addr);
-
 	int place = same ? BACKEND_LOCAL_POD : dsr_named(service, tuple);
 
 	if (place <= 0)
 		return place < 0 ? place : 1;
-	if (bpf_map_update_elem(&conntrack, &back, &entry, BPF_ANY))
+	__builtin_memset(entry, 0, sizeof(*entry));
+	entry->addr = service->addr;
+	entry->port = service->port;
+	entry->action = CT_SNAT;
+	entry->reply = true;
+	entry->ifindex = uplink;
+	entry->seen = bpf_ktime_get_coarse_ns();
+	if (bpf_map_update_elem(&conntrack, &back, entry, BPF_ANY))
 		return -DROP_CT_FULL;
-	entry.addr = tuple->dst;
-	entry.port = tuple->dport;
-	entry.action = CT_DNAT;
-	entry.reply = false;
-	return bpf_map_update_elem(&conntrack, tuple, &entry, BPF_ANY) ? -DROP_CT_FULL : 0;
+	entry->addr = tuple->dst;
+	entry->port = tuple->dport;
+	entry->action = CT_DNAT;
+	entry->reply = false;
+	return bpf_map_update_elem(&conntrack, tuple, entry, BPF_ANY) ? -DROP_CT_FULL : 0;
 }

@@ -106,17 +106,6 @@ static __always_inline bool frame_parse(const struct xdp_md *ctx, struct packet 
 	return false;
 }
 
-/* Tells whether a packet is of a TCP connection and not its first. */
-static __always_inline bool frame_continues(const struct xdp_md *ctx, const struct packet *p)
-{
-	const void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	const struct tcphdr *tcp = data + ETH_HLEN + sizeof(struct iphdr);
-
-	if (p->v6)
-		tcp = data + ETH_HLEN + sizeof(struct ipv6hdr);
-	return p->tuple.proto == IPPROTO_TCP && (const void *)(tcp + 1) <= end && (!tcp->syn || tcp->ack);
-}
-
 /* Adds the change of some bytes to a checksum (RFC 1624); diff is the sum of what
  * they are now and of the complements of what they were.
  */

@@ -3,27 +3,9 @@
 
 #include <linux/tcp.h>
 #include <linux/udp.h>
-#include <bpf/bpf_core_read.h>
 
 #include "answer.h"
-
-#define CHECKSUM_PARTIAL 3
-
-struct sk_buff {
-	__u8 ip_summed : 2;
-} __attribute__((preserve_access_index));
-
-extern void *bpf_cast_to_kern_ctx(void *obj) __ksym;
-
-/* Tells whether the checksum of the packet is yet to be completed, from where it
- * began to where it ends, by the device or by who receives it.
- */
-static __always_inline bool is_partial(struct __sk_buff *skb)
-{
-	const struct sk_buff *kernel = bpf_cast_to_kern_ctx(skb);
-
-	return BPF_CORE_READ_BITFIELD(kernel, ip_summed) == CHECKSUM_PARTIAL;
-}
+#include "offload.h"
 
 /* Answers a segment as a host without a listener does; RFC 9293, 3.10.7.1. */
 static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet *p)
@@ -53,86 +35,131 @@ static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet
 	return err ? err : answer_ether(skb);
 }
 
-/* What an ICMP error has of the datagram that it is about; RFC 792, RFC 4443. */
-struct quote4 {
-	struct iphdr ip;
+/* What an ICMP error has of the packet that it is about: the header of its transport
+ * protocol, which is more than RFC 792 asks for. The kernel cuts off no checksum that
+ * is yet to be completed.
+ */
+union quote_l4 {
+	struct tcphdr tcp; /* the largest comes first: an initializer sets only that */
 	struct udphdr udp;
+	__u8 sctp[SCTP_HEADER];
+};
+
+struct quote4 {
+	struct icmp icmp;
+	struct iphdr ip;
+	union quote_l4 l4;
 };
 
 struct quote6 {
+	struct icmp icmp;
 	struct ipv6hdr ip;
-	struct udphdr udp;
+	union quote_l4 l4;
 };
 
-/* The checksum as it will be when it is complete. */
-static __always_inline void complete(struct __sk_buff *skb, struct udphdr *udp)
+/* Reads the quoted transport header. The checksum of UDP is as it will be when it is
+ * complete; after those of others more follows, which is not quoted.
+ */
+static __always_inline int reject_quote(struct __sk_buff *skb, const struct packet *p, union quote_l4 *l4)
 {
-	if (!is_partial(skb))
-		return;
-	udp->check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)udp, sizeof(*udp), 0));
-	if (!udp->check)
-		udp->check = 0xffff;
+	if (p->tuple.proto == IPPROTO_TCP)
+		return bpf_skb_load_bytes(skb, p->l4, &l4->tcp, sizeof(l4->tcp));
+	if (p->tuple.proto == IPPROTO_SCTP)
+		return bpf_skb_load_bytes(skb, p->l4, &l4->sctp, sizeof(l4->sctp));
+	if (bpf_skb_load_bytes(skb, p->l4, &l4->udp, sizeof(l4->udp)))
+		return -1;
+	if (is_partial(skb)) {
+		l4->udp.check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&l4->udp, sizeof(l4->udp), 0));
+		if (!l4->udp.check)
+			l4->udp.check = 0xffff;
+	}
+	return 0;
 }
 
-/* Keeps the quoted part of a datagram and makes room before it. */
-static __always_inline int reject_room(struct __sk_buff *skb, __u32 quote, __u32 room)
+/* Cuts the packet off after its transport header and puts an ICMP header and room for
+ * that of IP before what is left.
+ */
+static __always_inline int reject_store(struct __sk_buff *skb, const struct packet *p, const struct icmp *icmp)
 {
-	return bpf_skb_change_tail(skb, ETH_HLEN + quote, 0) || bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, 0);
+	__u32 ip = p->l4 - ETH_HLEN;
+
+	return bpf_skb_change_tail(skb, p->l4 + packet_l4_header(p->tuple.proto), 0) ||
+	       bpf_skb_adjust_room(skb, ip + sizeof(*icmp), BPF_ADJ_ROOM_MAC, 0) ||
+	       bpf_skb_store_bytes(skb, ETH_HLEN + ip, icmp, sizeof(*icmp), 0);
 }
 
-static __always_inline int reject_udp4(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int reject_icmp4(struct __sk_buff *skb, const struct packet *p, __u8 code, __be32 rest)
 {
-	struct {
-		struct icmp icmp;
-		struct quote4 quote;
-	} out = { .icmp = { .type = ICMP4_UNREACHABLE, .code = ICMP4_PORT } };
+	struct quote4 out = { .icmp = { .type = ICMP4_UNREACHABLE, .code = code, .rest = rest } };
+	__u16 len = sizeof(out.icmp) + sizeof(out.ip) + packet_l4_header(p->tuple.proto);
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.quote, sizeof(out.quote)))
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.ip, sizeof(out.ip)) || reject_quote(skb, p, &out.l4))
 		return -DROP_NO_ENDPOINT;
-	complete(skb, &out.quote.udp);
 	out.icmp.check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&out, sizeof(out), 0));
-	if (reject_room(skb, sizeof(out.quote), sizeof(struct iphdr) + sizeof(out.icmp)) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &out.icmp, sizeof(out.icmp), 0))
+	if (reject_store(skb, p, &out.icmp))
 		return -DROP_REWRITE;
-	return answer_ip(skb, p, IPPROTO_ICMP, sizeof(out));
+	return answer_ip(skb, p, IPPROTO_ICMP, len);
 }
 
-static __always_inline int reject_udp6(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int reject_icmp6(struct __sk_buff *skb, const struct packet *p, __u8 type, __u8 code,
+					__be32 rest)
 {
-	struct {
-		struct icmp icmp;
-		struct quote6 quote;
-	} out = { .icmp = { .type = ICMP6_UNREACHABLE, .code = ICMP6_PORT } };
-	__s64 sum = answer_pseudo(p, IPPROTO_ICMPV6, sizeof(out));
+	struct quote6 out = { .icmp = { .type = type, .code = code, .rest = rest } };
+	__u16 len = sizeof(out.icmp) + sizeof(out.ip) + packet_l4_header(p->tuple.proto);
+	__s64 sum = answer_pseudo(p, IPPROTO_ICMPV6, len);
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.quote, sizeof(out.quote)))
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.ip, sizeof(out.ip)) || reject_quote(skb, p, &out.l4))
 		return -DROP_NO_ENDPOINT;
-	complete(skb, &out.quote.udp);
 	out.icmp.check = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&out, sizeof(out), sum));
-	if (reject_room(skb, sizeof(out.quote), sizeof(struct ipv6hdr) + sizeof(out.icmp)) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct ipv6hdr), &out.icmp, sizeof(out.icmp), 0))
+	if (reject_store(skb, p, &out.icmp))
 		return -DROP_REWRITE;
-	return answer_ip(skb, p, IPPROTO_ICMPV6, sizeof(out));
+	return answer_ip(skb, p, IPPROTO_ICMPV6, len);
 }
 
-static __always_inline int reject_udp(struct __sk_buff *skb, const struct packet *p)
+/* Tells that nobody listens or, with a size, that the packet is larger than that. */
+static __always_inline int reject_icmp(struct __sk_buff *skb, const struct packet *p, __u16 size)
 {
-	int err = p->v6 ? reject_udp6(skb, p) : reject_udp4(skb, p);
+	__be32 rest = bpf_htonl(size);
+	int err;
 
+	if (!p->v6)
+		err = reject_icmp4(skb, p, size ? ICMP4_FRAGMENT : ICMP4_PORT, rest);
+	else if (size)
+		err = reject_icmp6(skb, p, ICMP6_TOO_BIG, 0, rest);
+	else
+		err = reject_icmp6(skb, p, ICMP6_UNREACHABLE, ICMP6_PORT, 0);
 	return err ? err : answer_ether(skb);
 }
 
 /* Refuses a packet as the host that it is for would, were nobody listening: TCP
- * with a reset, UDP with an ICMP error. It goes back where it came from:
- * direction is that of bpf_redirect, 0 or BPF_F_INGRESS.
+ * with a reset, UDP and SCTP with an ICMP error. It goes back where it came from:
+ * direction is that of bpf_redirect, 0 or BPF_F_INGRESS. The verifier looks at it
+ * by itself.
  */
-static __always_inline int reject(struct __sk_buff *skb, const struct packet *p, __u64 direction)
+__noinline int reject(struct __sk_buff *skb, const struct packet *p, __u64 direction)
 {
 	int err = -DROP_NO_ENDPOINT;
 
-	if (is_plain(p))
-		err = p->tuple.proto == IPPROTO_TCP ? reject_tcp(skb, p) : reject_udp(skb, p);
+	if (!p)
+		return drop(DROP_INVALID);
+	if (is_plain(p) && !p->fragment)
+		err = p->tuple.proto == IPPROTO_TCP ? reject_tcp(skb, p) : reject_icmp(skb, p, 0);
 	if (err)
 		return drop(-err);
 	return bpf_redirect(skb->ifindex, direction);
+}
+
+/* Answers a packet that is too large for the way on. One of IPv4 that routers may
+ * break up is dropped: this one does not.
+ */
+__noinline int reject_size(struct __sk_buff *skb, const struct packet *p)
+{
+	__be16 flags;
+	int err = -DROP_TOO_BIG;
+
+	if (!p || bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, frag_off), &flags, sizeof(flags)))
+		return drop(DROP_TOO_BIG);
+	if (is_plain(p) && !p->fragment && (p->v6 || flags & bpf_htons(IPV4_DONT_FRAGMENT)))
+		err = reject_icmp(skb, p, p->fits);
+	return err ? drop(-err) : bpf_redirect(skb->ifindex, 0);
 }

@@ -7,6 +7,19 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+/* The largest packet of what the device or the host's stack has put together. */
+static __always_inline __u16 route_length(struct __sk_buff *skb, const struct packet *p)
+{
+	__u8 offset = 0;
+
+	if (!skb->gso_size)
+		return p->end - ETH_HLEN;
+	if (p->tuple.proto != IPPROTO_TCP)
+		return p->l4 - ETH_HLEN + packet_l4_header(p->tuple.proto) + skb->gso_size;
+	bpf_skb_load_bytes(skb, p->l4 + TCP_FLAGS - 1, &offset, sizeof(offset));
+	return p->l4 - ETH_HLEN + (offset >> 4) * 4 + skb->gso_size;
+}
+
 /* Asks the host's routes for the way to an address, from either kind of hook.
  * length is that of the packet from its IP header on, or 0 where the kernel knows
  * it. Returns what the kernel says.
@@ -40,6 +53,8 @@ static __always_inline int route_found(long result, struct bpf_fib_lookup *out)
 		__builtin_memset(out->dmac, 0, sizeof(out->dmac));
 		return 0;
 	}
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return -DROP_TOO_BIG;
 	return result == BPF_FIB_LKUP_RET_SUCCESS ? 0 : -DROP_FIB;
 }
 
@@ -47,7 +62,7 @@ static __always_inline int route_found(long result, struct bpf_fib_lookup *out)
 static __always_inline int route_lookup(struct __sk_buff *skb, const struct packet *p, const struct addr *to,
 					struct bpf_fib_lookup *out)
 {
-	return route_found(route_ask(skb, skb->ifindex, p, to, 0, out), out);
+	return route_found(route_ask(skb, skb->ifindex, p, to, route_length(skb, p), out), out);
 }
 
 /* A forwarded packet lives a hop shorter. */

@@ -51,13 +51,16 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 }
 
 /* Enters both ways of a connection from another host to a backend of another
- * node. Fills in what to do with its packets.
+ * node. Fills in what to do with its packets. The verifier looks at it by itself.
  */
-static __always_inline int snat_create(const struct tuple *tuple, const struct backend *backend, const struct addr *own,
-				       struct ct *request)
+__noinline int snat_create(const struct tuple *tuple, const struct backend *backend, const struct addr *own,
+			   struct ct *request)
 {
-	int port = snat_reply(tuple, backend, own);
+	int port;
 
+	if (!tuple || !backend || !own || !request)
+		return -DROP_REWRITE;
+	port = snat_reply(tuple, backend, own);
 	if (port < 0)
 		return port;
 	__builtin_memset(request, 0, sizeof(*request));

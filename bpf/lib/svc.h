@@ -38,6 +38,14 @@ static __always_inline bool svc_allows(const struct frontend *frontend, const st
 	return !frontend->sources || bpf_map_lookup_elem(&sources, &who);
 }
 
+/* Tells whether an address is one that only Services have. */
+static __always_inline bool svc_has(const struct addr *addr, __u8 scope)
+{
+	struct frontend_key rest = { .addr = *addr, .scope = scope };
+
+	return table_frontend(&rest);
+}
+
 /* The frontend of a key. A cluster address has an entry for all of its ports
  * that are none of the Service's, so that these are refused, not routed.
  */

@@ -130,6 +130,7 @@ struct tuple {
 };
 _Static_assert(sizeof(struct tuple) == 40, "tuple");
 
+/* CT_BOTH is the two others together. */
 enum ct_action {
 	CT_DNAT = 1, /* rewrite the destination to addr, port */
 	CT_SNAT = 2, /* rewrite the source to addr, port */
@@ -152,6 +153,28 @@ struct ct {
 	__u64 seen; /* when it was last used, ns since boot; set once a second */
 };
 _Static_assert(sizeof(struct ct) == 56, "ct");
+
+/* A fragmented datagram. IPv6 has no protocol here: later fragments may not know
+ * it.
+ */
+struct fragment_key {
+	struct addr src;
+	struct addr dst;
+	__u32 id;
+	__u8 proto;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct fragment_key) == 40, "fragment_key");
+
+/* What its first fragment has told. */
+struct fragment {
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad[3];
+	__u64 seen; /* when, ns since boot */
+};
+_Static_assert(sizeof(struct fragment) == 16, "fragment");
 
 struct mac {
 	__u8 b[6];
@@ -200,5 +223,7 @@ enum drop_reason {
 	DROP_SNAT_PORTS = 8,
 	DROP_SOURCE_RANGE = 9,
 	DROP_DSR = 10,
-	DROP_MAX = 11,
+	DROP_FRAGMENT = 11,
+	DROP_TOO_BIG = 12,
+	DROP_MAX = 13,
 };

@@ -10,15 +10,17 @@
  */
 static __always_inline int refuse_unserved(struct __sk_buff *skb, const struct packet *p, __u64 direction)
 {
-	struct frontend_key rest = { .addr = p->tuple.dst, .scope = SCOPE_CLUSTER };
-	struct frontend_key key = rest;
+	struct frontend_key key = {
+		.addr = p->tuple.dst,
+		.port = p->tuple.dport,
+		.proto = p->tuple.proto,
+		.scope = SCOPE_CLUSTER,
+	};
 	const struct frontend *found;
 
-	if (!p->ports || p->tuple.proto != IPPROTO_UDP || !table_frontend(&rest))
+	if (!p->ports || p->tuple.proto != IPPROTO_UDP || !svc_has(&p->tuple.dst, SCOPE_CLUSTER))
 		return VERDICT_NEXT;
-	key.port = p->tuple.dport;
-	key.proto = p->tuple.proto;
-	found = table_frontend(&key);
+	found = svc_frontend(&key);
 	if (found && found->count)
 		return VERDICT_NEXT;
 	return reject(skb, p, direction);

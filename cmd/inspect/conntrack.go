@@ -17,7 +17,8 @@ import (
 	"slipway.dev/slipway/bpf"
 )
 
-// connection is one way of a connection from another host to a Service.
+// connection is one way of a connection to a Service that is translated packet by
+// packet.
 type connection struct {
 	Protocol string         `json:"protocol"`
 	Packets  string         `json:"packets"`
@@ -91,10 +92,11 @@ func conntrackCommand(cfg Config) *cobra.Command {
 	var count bool
 	cmd := &cobra.Command{
 		Use:   "conntrack",
-		Short: "List the connections from other hosts that are translated",
-		Long: `List the connections from other hosts that are translated at the uplinks. Each
-has two entries, one for its requests and one for the replies. Connections of pods
-and of the node itself are translated when they begin and have no entry.`,
+		Short: "List the connections that are translated packet by packet",
+		Long: `List the connections that are translated packet by packet: from other hosts, and
+of pods whose sockets are not seen. Each has two entries, one for its requests and one
+for the replies. Connections of other pods and of the node itself are translated when
+they begin and have no entry.`,
 		Example: fmt.Sprintf("  # All that a client, a Service address or a pod has to do with\n  %[1]s proxy conntrack --address 192.0.2.7\n\n"+
 			"  # How many there are\n  %[1]s proxy conntrack --protocol udp --count", cfg.Program),
 		Args: cobra.NoArgs,

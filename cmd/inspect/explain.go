@@ -31,7 +31,7 @@ is done to packets. It tells, too, when the kernel has something else than the A
 objects call for. Nothing is sent.
 
 FROM is a pod as NAMESPACE/NAME, "node", or the address of another host.
-TO is a Service as NAMESPACE/NAME[:PORT], or ADDRESS:PORT[/tcp|udp].`,
+TO is a Service as NAMESPACE/NAME[:PORT], or ADDRESS:PORT[/tcp|udp|sctp].`,
 		Example: fmt.Sprintf("  %[1]s explain default/client default/web\n  %[1]s explain node 10.96.0.10:53/udp\n"+
 			"  %[1]s explain 192.0.2.9 default/web:http", cfg.Program),
 		Args:              cobra.ExactArgs(2),

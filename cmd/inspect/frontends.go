@@ -188,7 +188,7 @@ func printFrontends(out io.Writer, all []frontend, wide bool) error {
 func getCommand(cfg Config) *cobra.Command {
 	format := output{allowed: []string{"json"}}
 	cmd := &cobra.Command{
-		Use:   "get ADDRESS:PORT[/tcp|udp] | NAMESPACE/NAME[:PORT]",
+		Use:   "get ADDRESS:PORT[/tcp|udp|sctp] | NAMESPACE/NAME[:PORT]",
 		Short: "Show an address, or all of a Service, with the backends",
 		Example: fmt.Sprintf("  %[1]s proxy get 10.96.0.10:53/udp\n\n  # All addresses of a Service, or of one of its ports\n"+
 			"  %[1]s proxy get kube-system/kube-dns\n  %[1]s proxy get kube-system/kube-dns:metrics", cfg.Program),

@@ -115,7 +115,7 @@ func TestFilter(t *testing.T) {
 		"own address":     {only: filter{address: "192.0.2.1:5000"}, other: true},
 		"another port":    {only: filter{address: "192.0.2.9:1"}},
 		"both":            {only: filter{address: "10.244.0.5", protocol: "UDP"}},
-		"no protocol":     {only: filter{protocol: "sctp"}, err: true},
+		"no protocol":     {only: filter{protocol: "dccp"}, err: true},
 		"no address":      {only: filter{address: "web"}, err: true},
 		"no port":         {only: filter{address: "192.0.2.9:x"}, err: true},
 		"nothing of this": {only: filter{address: "192.0.2.7"}},

@@ -45,7 +45,7 @@ func parseTarget(text string) (target, error) {
 			return t, nil
 		}
 	}
-	return target{}, fmt.Errorf("%q: expected ADDRESS:PORT[/tcp|udp], as 10.96.0.1:443 or [fd00::1]:53/udp, or NAMESPACE/NAME[:PORT]", text)
+	return target{}, fmt.Errorf("%q: expected ADDRESS:PORT[/tcp|udp|sctp], as 10.96.0.1:443 or [fd00::1]:53/udp, or NAMESPACE/NAME[:PORT]", text)
 }
 
 func isAddrPort(text string) bool {
@@ -54,12 +54,12 @@ func isAddrPort(text string) bool {
 }
 
 func parseProtocol(text string) (bpf.Protocol, error) {
-	for _, p := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP} {
+	for _, p := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP, bpf.ProtocolSCTP} {
 		if strings.EqualFold(text, p.String()) {
 			return p, nil
 		}
 	}
-	return 0, fmt.Errorf("protocol %q: expected tcp or udp", text)
+	return 0, fmt.Errorf("protocol %q: expected tcp, udp or sctp", text)
 }
 
 func (t target) String() string {

@@ -22,6 +22,7 @@ func TestParseTarget(t *testing.T) {
 		"10.96.0.1:443":          {addr: at("10.96.0.1:443")},
 		"10.96.0.1:443/tcp":      {addr: at("10.96.0.1:443"), protocol: bpf.ProtocolTCP},
 		"[fd00::1]:53/UDP":       {addr: at("[fd00::1]:53"), protocol: bpf.ProtocolUDP},
+		"10.96.0.1:38412/sctp":   {addr: at("10.96.0.1:38412"), protocol: bpf.ProtocolSCTP},
 		"[::ffff:10.96.0.1]:443": {addr: at("10.96.0.1:443")},
 		"default/web":            {namespace: "default", name: "web"},
 		"default/udp":            {namespace: "default", name: "udp"},
@@ -35,7 +36,7 @@ func TestParseTarget(t *testing.T) {
 			}
 		})
 	}
-	for _, text := range []string{"", "web", "10.96.0.1", "fd00::1", "10.96.0.1:443/sctp", "default/", "/web", "default/web:", "a/b/c", "a/b:c:d", "a:1/b"} {
+	for _, text := range []string{"", "web", "10.96.0.1", "fd00::1", "10.96.0.1:443/dccp", "default/", "/web", "default/web:", "a/b/c", "a/b:c:d", "a:1/b"} {
 		t.Run("refuses "+text, func(t *testing.T) {
 			if got, err := parseTarget(text); err == nil || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %+v, %v, expected an error of one line", got, err)

@@ -34,8 +34,11 @@ func Destinations(s *corev1.Service, port string, from Client, facts proxy.Facts
 			continue
 		}
 		protocol := bpf.ProtocolTCP
-		if p.Protocol == corev1.ProtocolUDP {
+		switch p.Protocol {
+		case corev1.ProtocolUDP:
 			protocol = bpf.ProtocolUDP
+		case corev1.ProtocolSCTP:
+			protocol = bpf.ProtocolSCTP
 		}
 		for _, addr := range addresses(s, p, from, facts) {
 			if reachable(from, addr.Addr()) {

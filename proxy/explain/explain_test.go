@@ -206,15 +206,23 @@ func TestExplain(t *testing.T) {
 			fromPod, clusterIP, "The data path finds the frontend 10.96.0.5:80/TCP, for pods and the node.", "It has one backend:", local, atSocket, toLocal,
 			"NetworkPolicies that select one of these pods: a/deny. Slipway does not enforce NetworkPolicies: they change nothing.", agree,
 		}},
+		"SCTP": {func(in *Input, s *corev1.Service, es *discoveryv1.EndpointSlice) {
+			s.Spec.Ports[0].Protocol, es.Ports[0].Protocol = corev1.ProtocolSCTP, new(corev1.ProtocolSCTP)
+			es.Endpoints = es.Endpoints[:1]
+			in.To.Protocol = bpf.ProtocolSCTP
+		}, []string{
+			fromPod, strings.Replace(clusterIP, "TCP", "SCTP", 1), "The data path finds the frontend 10.96.0.5:80/SCTP, for pods and the node.", "It has one backend:", local,
+			"The address is translated in each packet, on the pod's interface.", toLocal, agree,
+		}},
 		"protocol that is not served": {func(in *Input, s *corev1.Service, _ *discoveryv1.EndpointSlice) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.200"}}
-			s.Spec.Ports[0].Protocol = "SCTP"
+			s.Spec.Ports[0].Protocol = "DCCP"
 			in.To = to("192.0.2.200:80")
 		}, []string{
 			fromPod, "to 192.0.2.200:80/TCP: load-balancer address of Service a/web, which has no such port",
 			"The data path has no frontend 192.0.2.200:80/TCP for pods and the node.",
 			"Packets are routed by this node; what leaves the cluster has the node's address as its source.",
-			"Service a/web: spec.ports[0].protocol SCTP: only TCP and UDP are served",
+			"Service a/web: spec.ports[0].protocol DCCP: only TCP, UDP and SCTP are served",
 		}},
 		"kernel is behind": {func(in *Input, _ *corev1.Service, s *discoveryv1.EndpointSlice) {
 			in.Kernel, _ = proxy.Compile(proxy.Objects{Services: in.Objects.Services, Slices: in.Objects.Slices}, in.Facts)

@@ -36,6 +36,8 @@ func (e *explainer) path(target proxy.Target, found match) {
 		e.say("The connection is refused at the uplink: with a TCP reset, or an ICMP error.")
 	case e.From.Outside():
 		e.uplink(target)
+	case e.To.Protocol == bpf.ProtocolSCTP:
+		e.packets(target.Backends)
 	case empty && e.To.Protocol == bpf.ProtocolUDP:
 		e.say("A socket may connect, but each datagram that it sends is refused at once (connection refused).")
 	case empty:
@@ -47,6 +49,19 @@ func (e *explainer) path(target proxy.Target, found match) {
 		}
 		e.say("The address is translated at the socket, when it %s. Packets carry the backend's address from the start; none is changed.", verb)
 		e.delivery(target.Backends)
+	}
+}
+
+// packets says what happens to packets of a protocol whose sockets are not seen.
+func (e *explainer) packets(backends []bpf.Backend) {
+	switch {
+	case e.From.Pod == nil || e.From.Pod.Spec.HostNetwork:
+		e.say("SCTP of the node itself is not translated: packets are routed by this node as they are.")
+	case len(backends) == 0:
+		e.say("Packets are refused on the pod's interface, with an ICMP error.")
+	default:
+		e.say("The address is translated in each packet, on the pod's interface.")
+		e.delivery(backends)
 	}
 }
 
@@ -239,9 +254,9 @@ func (e *explainer) unserved(f bpf.Frontend) {
 
 // dropped says which packets like these were dropped, if any.
 func (e *explainer) dropped() {
-	reasons := []string{"invalid", "spoofed"}
+	reasons := []string{"invalid", "spoofed", "fragment"}
 	if e.From.Outside() {
-		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range", "direct_return"}
+		reasons = []string{"no_endpoint", "remote_backend", "conntrack_conflict", "rewrite", "fib", "snat_ports_exhausted", "source_range", "direct_return", "fragment", "too_big"}
 	}
 	var counts []string
 	for reason, n := range e.Drops {
