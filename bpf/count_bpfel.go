@@ -107,6 +107,11 @@ type countReverseKey struct {
 	Pad    [3]uint16
 }
 
+type countSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type countSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
@@ -147,6 +152,7 @@ const (
 	countMapFrontends         = "frontends"
 	countMapPods              = "pods"
 	countMapReverses          = "reverses"
+	countMapSettings          = "settings"
 	countMapSlots             = "slots"
 	countMapSources           = "sources"
 	countMapUplinks           = "uplinks"
@@ -211,6 +217,7 @@ type countMapSpecs struct {
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
@@ -251,6 +258,7 @@ type countMaps struct {
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
+	Settings   *ebpf.Map `ebpf:"settings"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Sources    *ebpf.Map `ebpf:"sources"`
 	Uplinks    *ebpf.Map `ebpf:"uplinks"`
@@ -266,6 +274,7 @@ func (m *countMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
 		m.Uplinks,

@@ -28,6 +28,8 @@ type Datapath struct {
 	pod    podPrograms
 	uplink uplinkPrograms
 	count  countPrograms
+	// writes says that tables that are opened by their pins may be changed.
+	writes bool
 	slots  *array
 	bends  *array
 

@@ -13,6 +13,7 @@
 #include "lib/deliver.h"
 #include "lib/echo.h"
 #include "lib/nat.h"
+#include "lib/takeover.h"
 #include "lib/unserved.h"
 
 /* Link-local and unspecified addresses are used by neighbour discovery only;
@@ -61,6 +62,8 @@ int pod_from(struct __sk_buff *skb)
 		 */
 		return bpf_redirect_neigh(nat.ifindex, NULL, 0, 0);
 	}
+	if (takeover_keeps_pod(skb, &p))
+		return VERDICT_NEXT;
 	result = deliver_local(skb, &p.tuple.dst);
 	if (result != VERDICT_NEXT)
 		return result;

@@ -16,6 +16,7 @@
 #include "lib/route.h"
 #include "lib/snat.h"
 #include "lib/svc.h"
+#include "lib/takeover.h"
 #include "lib/unserved.h"
 
 /* Other backends that are tried when a reply could not be told apart from one
@@ -67,7 +68,7 @@ static __always_inline int open_remote(struct __sk_buff *skb, const struct packe
 		return drop(DROP_REMOTE_BACKEND);
 	err = route_hop(skb, p);
 	if (!err)
-		err = snat_create(&p->tuple, backend, &from, &request);
+		err = snat_create(skb, &p->tuple, backend, &from, &request);
 	return err ? drop(-err) : pass_on(skb, p, &request, &way);
 }
 
@@ -81,6 +82,8 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 	};
 	enum drop_reason reason = DROP_NO_ENDPOINT;
 
+	if (takeover_keeps(skb, p, &key))
+		return VERDICT_NEXT;
 	for (int i = 0; i < TRIES; i++) {
 		struct backend backend;
 		/* What a client had before comes first, anything else after. */
@@ -96,6 +99,10 @@ static __always_inline int open(struct __sk_buff *skb, const struct packet *p)
 			break;
 		if (!backend.flags)
 			return open_remote(skb, p, &backend);
+		if (takeover_conflicts(skb, &p->tuple, &backend)) {
+			reason = DROP_CT_FULL;
+			continue;
+		}
 		result = ct_create(&p->tuple, &backend, skb->ifindex);
 		if (!result)
 			return forward(skb, p, &backend.addr, backend.port);

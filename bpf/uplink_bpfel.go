@@ -107,11 +107,40 @@ type uplinkReverseKey struct {
 	Pad    [3]uint16
 }
 
+type uplinkSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type uplinkSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
 	Set       uint32
 	Addr      uplinkAddr
+}
+
+type uplinkTakeoverScratch struct {
+	_     structs.HostLayout
+	Tuple uplinkTuple
+	Key   struct {
+		_    structs.HostLayout
+		Ipv4 struct {
+			_     structs.HostLayout
+			Saddr uint32
+			Daddr uint32
+			Sport uint16
+			Dport uint16
+		}
+		_ [24]byte
+	}
+	Opts struct {
+		_        structs.HostLayout
+		NetnsId  int32
+		Error    int32
+		L4proto  uint8
+		Dir      uint8
+		Reserved [2]uint8
+	}
 }
 
 type uplinkTuple struct {
@@ -128,19 +157,21 @@ type uplinkTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	uplinkMapAffinities = "affinities"
-	uplinkMapBackends   = "backends"
-	uplinkMapConntrack  = "conntrack"
-	uplinkMapDrops      = "drops"
-	uplinkMapEndpoints  = "endpoints"
-	uplinkMapFrontends  = "frontends"
-	uplinkMapPods       = "pods"
-	uplinkMapReverses   = "reverses"
-	uplinkMapSlots      = "slots"
-	uplinkMapSources    = "sources"
-	uplinkMapUplinks    = "uplinks"
-	uplinkProgUplinkIn  = "uplink_in"
-	uplinkProgUplinkOut = "uplink_out"
+	uplinkMapAffinities      = "affinities"
+	uplinkMapBackends        = "backends"
+	uplinkMapConntrack       = "conntrack"
+	uplinkMapDrops           = "drops"
+	uplinkMapEndpoints       = "endpoints"
+	uplinkMapFrontends       = "frontends"
+	uplinkMapPods            = "pods"
+	uplinkMapReverses        = "reverses"
+	uplinkMapSettings        = "settings"
+	uplinkMapSlots           = "slots"
+	uplinkMapSources         = "sources"
+	uplinkMapTakeoverScratch = "takeover_scratch"
+	uplinkMapUplinks         = "uplinks"
+	uplinkProgUplinkIn       = "uplink_in"
+	uplinkProgUplinkOut      = "uplink_out"
 )
 
 // loadUplink returns the embedded CollectionSpec for uplink.
@@ -193,17 +224,19 @@ type uplinkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uplinkMapSpecs struct {
-	Affinities *ebpf.MapSpec `ebpf:"affinities"`
-	Backends   *ebpf.MapSpec `ebpf:"backends"`
-	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops      *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
-	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
-	Pods       *ebpf.MapSpec `ebpf:"pods"`
-	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Sources    *ebpf.MapSpec `ebpf:"sources"`
-	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
+	Affinities      *ebpf.MapSpec `ebpf:"affinities"`
+	Backends        *ebpf.MapSpec `ebpf:"backends"`
+	Conntrack       *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops           *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints       *ebpf.MapSpec `ebpf:"endpoints"`
+	Frontends       *ebpf.MapSpec `ebpf:"frontends"`
+	Pods            *ebpf.MapSpec `ebpf:"pods"`
+	Reverses        *ebpf.MapSpec `ebpf:"reverses"`
+	Settings        *ebpf.MapSpec `ebpf:"settings"`
+	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Sources         *ebpf.MapSpec `ebpf:"sources"`
+	TakeoverScratch *ebpf.MapSpec `ebpf:"takeover_scratch"`
+	Uplinks         *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // uplinkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -232,17 +265,19 @@ func (o *uplinkObjects) Close() error {
 //
 // It can be passed to loadUplinkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uplinkMaps struct {
-	Affinities *ebpf.Map `ebpf:"affinities"`
-	Backends   *ebpf.Map `ebpf:"backends"`
-	Conntrack  *ebpf.Map `ebpf:"conntrack"`
-	Drops      *ebpf.Map `ebpf:"drops"`
-	Endpoints  *ebpf.Map `ebpf:"endpoints"`
-	Frontends  *ebpf.Map `ebpf:"frontends"`
-	Pods       *ebpf.Map `ebpf:"pods"`
-	Reverses   *ebpf.Map `ebpf:"reverses"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Sources    *ebpf.Map `ebpf:"sources"`
-	Uplinks    *ebpf.Map `ebpf:"uplinks"`
+	Affinities      *ebpf.Map `ebpf:"affinities"`
+	Backends        *ebpf.Map `ebpf:"backends"`
+	Conntrack       *ebpf.Map `ebpf:"conntrack"`
+	Drops           *ebpf.Map `ebpf:"drops"`
+	Endpoints       *ebpf.Map `ebpf:"endpoints"`
+	Frontends       *ebpf.Map `ebpf:"frontends"`
+	Pods            *ebpf.Map `ebpf:"pods"`
+	Reverses        *ebpf.Map `ebpf:"reverses"`
+	Settings        *ebpf.Map `ebpf:"settings"`
+	Slots           *ebpf.Map `ebpf:"slots"`
+	Sources         *ebpf.Map `ebpf:"sources"`
+	TakeoverScratch *ebpf.Map `ebpf:"takeover_scratch"`
+	Uplinks         *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *uplinkMaps) Close() error {
@@ -255,8 +290,10 @@ func (m *uplinkMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
+		m.TakeoverScratch,
 		m.Uplinks,
 	)
 }

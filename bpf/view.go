@@ -63,7 +63,7 @@ func (d *Datapath) openTable(name string, want *ebpf.MapSpec) (*ebpf.Map, error)
 	path := filepath.Join(d.cfg.mapDir(), name)
 	// An array is mapped into memory, which the kernel refuses for a handle
 	// that may only read.
-	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: want.Type != ebpf.Array})
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: want.Type != ebpf.Array && !d.writes})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, d.missing(name)
@@ -90,7 +90,7 @@ func (m *uplinkMaps) byName() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"affinities": &m.Affinities, "backends": &m.Backends, "conntrack": &m.Conntrack, "drops": &m.Drops,
 		"endpoints": &m.Endpoints, "frontends": &m.Frontends, "pods": &m.Pods, "reverses": &m.Reverses,
-		"slots": &m.Slots, "sources": &m.Sources, "uplinks": &m.Uplinks,
+		"settings": &m.Settings, "slots": &m.Slots, "sources": &m.Sources, "uplinks": &m.Uplinks,
 	}
 }
 

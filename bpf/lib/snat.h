@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ct.h"
+#include "takeover.h"
 
 /* Source ports for connections that this node passes on to other nodes. They
  * are below those that the host's own sockets choose (ip_local_port_range), so
@@ -18,7 +19,8 @@
 /* Enters the way back from backend to own, under a port that no other connection
  * uses. Returns the port, or a negative drop reason.
  */
-static __always_inline int snat_reply(const struct tuple *tuple, const struct backend *backend, const struct addr *own)
+static __always_inline int snat_reply(struct __sk_buff *skb, const struct tuple *tuple, const struct backend *backend,
+				      const struct addr *own)
 {
 	struct tuple back = {
 		.src = backend->addr,
@@ -39,6 +41,8 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 		const struct ct *other;
 
 		back.dport = bpf_htons(SNAT_FIRST + bpf_get_prandom_u32() % SNAT_COUNT);
+		if (takeover_uses(skb, &back))
+			continue;
 		/* Of two CPUs that try the same port at once, one gets it. */
 		if (!bpf_map_update_elem(&conntrack, &back, &reply, BPF_NOEXIST))
 			return back.dport;
@@ -53,10 +57,10 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 /* Enters both ways of a connection from another host to a backend of another
  * node. Fills in what to do with its packets.
  */
-static __always_inline int snat_create(const struct tuple *tuple, const struct backend *backend, const struct addr *own,
-				       struct ct *request)
+static __always_inline int snat_create(struct __sk_buff *skb, const struct tuple *tuple, const struct backend *backend,
+				       const struct addr *own, struct ct *request)
 {
-	int port = snat_reply(tuple, backend, own);
+	int port = snat_reply(skb, tuple, backend, own);
 
 	if (port < 0)
 		return port;
