@@ -28,6 +28,7 @@ import (
 	"slipway.dev/slipway/ingress"
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/proxy"
+	"slipway.dev/slipway/proxy/takeover"
 )
 
 // Config is what the data plane needs to know about its node.
@@ -97,6 +98,7 @@ type Agent struct {
 	// ownPods are the pods of this node only.
 	ownPods  informers.SharedInformerFactory
 	datapath *bpf.Datapath
+	takeover *takeover.Watch
 	proxy    *proxy.Proxy
 	tables   *tables
 	volumes  *csi.Driver
@@ -120,7 +122,11 @@ func Open(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, informers: informers.NewSharedInformerFactory(cfg.Client, 0), ownPods: podsOf(cfg)}
 	var err error
-	if a.datapath, err = openDatapath(cfg); err != nil {
+	a.takeover, err = takeover.New(takeover.Config{PodRanges: cfg.ClusterCIDRs, Log: cfg.Log.With("component", "proxy")})
+	if err != nil {
+		return nil, err
+	}
+	if a.datapath, err = openDatapath(cfg, a.takeover); err != nil {
 		return nil, err
 	}
 	if err := a.makeParts(); err != nil {
