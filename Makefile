@@ -127,11 +127,15 @@ peer_stamp = $(foreach package,k8s.io/component-base/version k8s.io/client-go/pk
 	-X $(package).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES:v%=%))))
 build_peers = cd bench/peers && $(GO_BUILD) -ldflags '-s -w $(strip $(peer_stamp))' -o '$(CURDIR)/$(PEERS)
 
-.PHONY: peers
-peers:
+.PHONY: kube-proxy
+kube-proxy: ## Build kube-proxy, for the tests that go from it to ours and back
 	@mkdir -p $(PEERS)
+	@$(build_peers)/' k8s.io/kubernetes/cmd/kube-proxy
+
+.PHONY: peers
+peers: kube-proxy
 	@$(build_peers)/etcd' go.etcd.io/etcd/server/v3
-	@$(build_peers)/' $(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubelet) \
+	@$(build_peers)/' $(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-scheduler kubelet) \
 		$(addprefix github.com/containernetworking/plugins/plugins/,main/bridge main/loopback ipam/host-local)
 
 bench-cluster: peers

@@ -101,6 +101,11 @@ type countReverseKey struct {
 	Pad    [3]uint16
 }
 
+type countSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type countSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
@@ -152,6 +157,7 @@ const (
 	countMapFrontends         = "frontends"
 	countMapPods              = "pods"
 	countMapReverses          = "reverses"
+	countMapSettings          = "settings"
 	countMapSlots             = "slots"
 	countMapSources           = "sources"
 	countMapUplinks           = "uplinks"
@@ -218,6 +224,7 @@ type countMapSpecs struct {
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
@@ -260,6 +267,7 @@ type countMaps struct {
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
+	Settings   *ebpf.Map `ebpf:"settings"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Sources    *ebpf.Map `ebpf:"sources"`
 	Uplinks    *ebpf.Map `ebpf:"uplinks"`
@@ -277,6 +285,7 @@ func (m *countMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
 		m.Uplinks,

@@ -35,6 +35,8 @@ type Datapath struct {
 	// grow are the tables that the control plane writes; in maps are those
 	// around them.
 	grow map[Table]*growing
+	// writes says that tables that are opened by their pins may be changed.
+	writes bool
 
 	// scanning keeps searches for stale sockets apart; scan is nil until the
 	// first.

@@ -19,6 +19,7 @@
 #include "lib/nat.h"
 #include "lib/reject.h"
 #include "lib/snat.h"
+#include "lib/takeover.h"
 
 /* Link-local and unspecified addresses are used by neighbour discovery only;
  * the host does not route them.
@@ -88,6 +89,8 @@ __noinline int open(struct __sk_buff *skb, const struct packet *p)
 
 	if (!p)
 		return drop(DROP_INVALID);
+	if (takeover_keeps_request(skb, p))
+		return VERDICT_NEXT;
 	for (int i = 0; i < SVC_TRIES; i++) {
 		struct backend backend;
 		struct ct request;
@@ -154,6 +157,8 @@ int pod_from(struct __sk_buff *skb)
 	/* What another host has begun with this tuple is not the pod's. */
 	if (known && known->action != CT_DSR)
 		return follow(skb, &p, known);
+	if (takeover_keeps_pod(skb, &p))
+		return VERDICT_NEXT;
 	result = deliver_local(skb, &p.tuple.dst);
 	if (result != VERDICT_NEXT || !is_opening(&p))
 		return result;

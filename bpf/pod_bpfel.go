@@ -101,11 +101,40 @@ type podReverseKey struct {
 	Pad    [3]uint16
 }
 
+type podSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type podSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
 	Set       uint32
 	Addr      podAddr
+}
+
+type podTakeoverScratch struct {
+	_     structs.HostLayout
+	Tuple podTuple
+	Key   struct {
+		_    structs.HostLayout
+		Ipv4 struct {
+			_     structs.HostLayout
+			Saddr uint32
+			Daddr uint32
+			Sport uint16
+			Dport uint16
+		}
+		_ [24]byte
+	}
+	Opts struct {
+		_        structs.HostLayout
+		NetnsId  int32
+		Error    int32
+		L4proto  uint8
+		Dir      uint8
+		Reserved [2]uint8
+	}
 }
 
 type podTuple struct {
@@ -129,21 +158,23 @@ type podUplink struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	podMapAffinities = "affinities"
-	podMapBackends   = "backends"
-	podMapClients    = "clients"
-	podMapConntrack  = "conntrack"
-	podMapDrops      = "drops"
-	podMapEndpoints  = "endpoints"
-	podMapFragments  = "fragments"
-	podMapFrontends  = "frontends"
-	podMapPods       = "pods"
-	podMapReverses   = "reverses"
-	podMapSlots      = "slots"
-	podMapSources    = "sources"
-	podMapUplinks    = "uplinks"
-	podProgPodFrom   = "pod_from"
-	podProgPodTo     = "pod_to"
+	podMapAffinities      = "affinities"
+	podMapBackends        = "backends"
+	podMapClients         = "clients"
+	podMapConntrack       = "conntrack"
+	podMapDrops           = "drops"
+	podMapEndpoints       = "endpoints"
+	podMapFragments       = "fragments"
+	podMapFrontends       = "frontends"
+	podMapPods            = "pods"
+	podMapReverses        = "reverses"
+	podMapSettings        = "settings"
+	podMapSlots           = "slots"
+	podMapSources         = "sources"
+	podMapTakeoverScratch = "takeover_scratch"
+	podMapUplinks         = "uplinks"
+	podProgPodFrom        = "pod_from"
+	podProgPodTo          = "pod_to"
 )
 
 // loadPod returns the embedded CollectionSpec for pod.
@@ -196,19 +227,21 @@ type podProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type podMapSpecs struct {
-	Affinities *ebpf.MapSpec `ebpf:"affinities"`
-	Backends   *ebpf.MapSpec `ebpf:"backends"`
-	Clients    *ebpf.MapSpec `ebpf:"clients"`
-	Conntrack  *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops      *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
-	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
-	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
-	Pods       *ebpf.MapSpec `ebpf:"pods"`
-	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Sources    *ebpf.MapSpec `ebpf:"sources"`
-	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
+	Affinities      *ebpf.MapSpec `ebpf:"affinities"`
+	Backends        *ebpf.MapSpec `ebpf:"backends"`
+	Clients         *ebpf.MapSpec `ebpf:"clients"`
+	Conntrack       *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops           *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints       *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Frontends       *ebpf.MapSpec `ebpf:"frontends"`
+	Pods            *ebpf.MapSpec `ebpf:"pods"`
+	Reverses        *ebpf.MapSpec `ebpf:"reverses"`
+	Settings        *ebpf.MapSpec `ebpf:"settings"`
+	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Sources         *ebpf.MapSpec `ebpf:"sources"`
+	TakeoverScratch *ebpf.MapSpec `ebpf:"takeover_scratch"`
+	Uplinks         *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // podVariableSpecs contains global variables before they are loaded into the kernel.
@@ -237,19 +270,21 @@ func (o *podObjects) Close() error {
 //
 // It can be passed to loadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type podMaps struct {
-	Affinities *ebpf.Map `ebpf:"affinities"`
-	Backends   *ebpf.Map `ebpf:"backends"`
-	Clients    *ebpf.Map `ebpf:"clients"`
-	Conntrack  *ebpf.Map `ebpf:"conntrack"`
-	Drops      *ebpf.Map `ebpf:"drops"`
-	Endpoints  *ebpf.Map `ebpf:"endpoints"`
-	Fragments  *ebpf.Map `ebpf:"fragments"`
-	Frontends  *ebpf.Map `ebpf:"frontends"`
-	Pods       *ebpf.Map `ebpf:"pods"`
-	Reverses   *ebpf.Map `ebpf:"reverses"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Sources    *ebpf.Map `ebpf:"sources"`
-	Uplinks    *ebpf.Map `ebpf:"uplinks"`
+	Affinities      *ebpf.Map `ebpf:"affinities"`
+	Backends        *ebpf.Map `ebpf:"backends"`
+	Clients         *ebpf.Map `ebpf:"clients"`
+	Conntrack       *ebpf.Map `ebpf:"conntrack"`
+	Drops           *ebpf.Map `ebpf:"drops"`
+	Endpoints       *ebpf.Map `ebpf:"endpoints"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Frontends       *ebpf.Map `ebpf:"frontends"`
+	Pods            *ebpf.Map `ebpf:"pods"`
+	Reverses        *ebpf.Map `ebpf:"reverses"`
+	Settings        *ebpf.Map `ebpf:"settings"`
+	Slots           *ebpf.Map `ebpf:"slots"`
+	Sources         *ebpf.Map `ebpf:"sources"`
+	TakeoverScratch *ebpf.Map `ebpf:"takeover_scratch"`
+	Uplinks         *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *podMaps) Close() error {
@@ -264,8 +299,10 @@ func (m *podMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
+		m.TakeoverScratch,
 		m.Uplinks,
 	)
 }

@@ -101,6 +101,11 @@ type sockReverseKey struct {
 	Pad    [3]uint16
 }
 
+type sockSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type sockSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
@@ -139,6 +144,7 @@ const (
 	sockMapFrontends     = "frontends"
 	sockMapPods          = "pods"
 	sockMapReverses      = "reverses"
+	sockMapSettings      = "settings"
 	sockMapSlots         = "slots"
 	sockMapSources       = "sources"
 	sockMapUplinks       = "uplinks"
@@ -220,6 +226,7 @@ type sockMapSpecs struct {
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks    *ebpf.MapSpec `ebpf:"uplinks"`
@@ -261,6 +268,7 @@ type sockMaps struct {
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
+	Settings   *ebpf.Map `ebpf:"settings"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Sources    *ebpf.Map `ebpf:"sources"`
 	Uplinks    *ebpf.Map `ebpf:"uplinks"`
@@ -278,6 +286,7 @@ func (m *sockMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
 		m.Uplinks,

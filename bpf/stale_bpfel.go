@@ -101,6 +101,11 @@ type staleReverseKey struct {
 	Pad    [3]uint16
 }
 
+type staleSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type staleSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
@@ -149,6 +154,7 @@ const (
 	staleMapFrontends  = "frontends"
 	staleMapPods       = "pods"
 	staleMapReverses   = "reverses"
+	staleMapSettings   = "settings"
 	staleMapSlots      = "slots"
 	staleMapSources    = "sources"
 	staleMapStale      = "stale"
@@ -217,6 +223,7 @@ type staleMapSpecs struct {
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	Stale      *ebpf.MapSpec `ebpf:"stale"`
@@ -259,6 +266,7 @@ type staleMaps struct {
 	Frontends  *ebpf.Map `ebpf:"frontends"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
+	Settings   *ebpf.Map `ebpf:"settings"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Sources    *ebpf.Map `ebpf:"sources"`
 	Stale      *ebpf.Map `ebpf:"stale"`
@@ -277,6 +285,7 @@ func (m *staleMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
 		m.Stale,

@@ -21,6 +21,7 @@
 #include "lib/route.h"
 #include "lib/snat.h"
 #include "lib/svc.h"
+#include "lib/takeover.h"
 #include "lib/unserved.h"
 
 /* Into the program's debug information, and from there to Go: maps in maps do
@@ -36,6 +37,7 @@ struct uplink_scratch {
 	struct backend backend;
 	struct frontend_key service;
 	struct ct ct;
+	struct tuple back;
 };
 
 struct {
@@ -79,6 +81,25 @@ static __always_inline int lost(struct packet *p, int err, const struct bpf_fib_
 	return VERDICT_DROP;
 }
 
+/* Enters a connection to a backend of another node, with a source port that
+ * netfilter has not given to another one.
+ */
+static __always_inline int enter_remote(struct __sk_buff *skb, const struct packet *p, struct uplink_scratch *s)
+{
+	for (int i = 0; i < SVC_TRIES; i++) {
+		int err = snat_open(&p->tuple, &s->backend, s->way.ifindex, &s->ct);
+
+		if (err || !takeover_now())
+			return err;
+		s->back = ct_back(&p->tuple, &s->ct);
+		if (!takeover_uses(skb, &s->back))
+			return 0;
+		bpf_map_delete_elem(&conntrack, &s->back);
+		bpf_map_delete_elem(&conntrack, &p->tuple);
+	}
+	return -DROP_SNAT_PORTS;
+}
+
 /* Opens a connection to a backend of another node. */
 static __always_inline int open_remote(struct __sk_buff *skb, struct packet *p, struct uplink_scratch *s)
 {
@@ -88,7 +109,7 @@ static __always_inline int open_remote(struct __sk_buff *skb, struct packet *p, 
 		return lost(p, err, &s->way);
 	err = route_hop(skb, p);
 	if (!err)
-		err = snat_open(&p->tuple, &s->backend, s->way.ifindex, &s->ct);
+		err = enter_remote(skb, p, s);
 	return err ? drop(-err) : pass_on(skb, p, &s->ct, &s->way);
 }
 
@@ -123,8 +144,8 @@ static __always_inline int open_direct(struct __sk_buff *skb, struct packet *p, 
 	return err ? drop(-err) : pass_direct(skb, p, s, option);
 }
 
-/* Opens a connection to the backend in the scratch space, on another node. The
- * verifier looks at it by itself, as at all that is not inlined.
+/* Opens a connection to the backend in the scratch space, on another node, by the
+ * frontend there. The verifier looks at it by itself, as at all that is not inlined.
  */
 __noinline int open_elsewhere(struct __sk_buff *skb, struct packet *p)
 {
@@ -132,10 +153,6 @@ __noinline int open_elsewhere(struct __sk_buff *skb, struct packet *p)
 
 	if (!p || !s)
 		return drop(DROP_INVALID);
-	s->service.addr = p->tuple.dst;
-	s->service.port = p->tuple.dport;
-	s->service.proto = p->tuple.proto;
-	s->service.scope = SCOPE_EXTERNAL;
 	return dsr_is(&s->service) ? open_direct(skb, p, s) : open_remote(skb, p, s);
 }
 
@@ -147,6 +164,12 @@ __noinline int open(struct __sk_buff *skb, struct packet *p)
 
 	if (!p || !s)
 		return drop(DROP_INVALID);
+	s->service.addr = p->tuple.dst;
+	s->service.port = p->tuple.dport;
+	s->service.proto = p->tuple.proto;
+	s->service.scope = SCOPE_EXTERNAL;
+	if (takeover_keeps(skb, p, &s->service))
+		return VERDICT_NEXT;
 	for (int i = 0; i < SVC_TRIES; i++) {
 		int result = choose(p, SCOPE_EXTERNAL, i, &s->backend);
 
@@ -160,6 +183,10 @@ __noinline int open(struct __sk_buff *skb, struct packet *p)
 			break;
 		if (!s->backend.flags)
 			return open_elsewhere(skb, p);
+		if (takeover_conflicts(skb, &p->tuple, &s->backend)) {
+			reason = DROP_CT_FULL;
+			continue;
+		}
 		result = ct_create(&p->tuple, &s->backend, skb->ifindex, &s->ct);
 		if (!result)
 			return forward(skb, p, &s->ct);

@@ -128,11 +128,40 @@ type uplinkReverseKey struct {
 	Pad    [3]uint16
 }
 
+type uplinkSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type uplinkSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
 	Set       uint32
 	Addr      uplinkAddr
+}
+
+type uplinkTakeoverScratch struct {
+	_     structs.HostLayout
+	Tuple uplinkTuple
+	Key   struct {
+		_    structs.HostLayout
+		Ipv4 struct {
+			_     structs.HostLayout
+			Saddr uint32
+			Daddr uint32
+			Sport uint16
+			Dport uint16
+		}
+		_ [24]byte
+	}
+	Opts struct {
+		_        structs.HostLayout
+		NetnsId  int32
+		Error    int32
+		L4proto  uint8
+		Dir      uint8
+		Reserved [2]uint8
+	}
 }
 
 type uplinkTuple struct {
@@ -166,8 +195,10 @@ const (
 	uplinkMapFrontends         = "frontends"
 	uplinkMapPods              = "pods"
 	uplinkMapReverses          = "reverses"
+	uplinkMapSettings          = "settings"
 	uplinkMapSlots             = "slots"
 	uplinkMapSources           = "sources"
+	uplinkMapTakeoverScratch   = "takeover_scratch"
 	uplinkMapUplinkScratch     = "uplink_scratch"
 	uplinkMapUplinks           = "uplinks"
 	uplinkProgUplinkIn         = "uplink_in"
@@ -227,20 +258,22 @@ type uplinkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uplinkMapSpecs struct {
-	Affinities    *ebpf.MapSpec `ebpf:"affinities"`
-	Backends      *ebpf.MapSpec `ebpf:"backends"`
-	Clients       *ebpf.MapSpec `ebpf:"clients"`
-	Conntrack     *ebpf.MapSpec `ebpf:"conntrack"`
-	Drops         *ebpf.MapSpec `ebpf:"drops"`
-	Endpoints     *ebpf.MapSpec `ebpf:"endpoints"`
-	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
-	Frontends     *ebpf.MapSpec `ebpf:"frontends"`
-	Pods          *ebpf.MapSpec `ebpf:"pods"`
-	Reverses      *ebpf.MapSpec `ebpf:"reverses"`
-	Slots         *ebpf.MapSpec `ebpf:"slots"`
-	Sources       *ebpf.MapSpec `ebpf:"sources"`
-	UplinkScratch *ebpf.MapSpec `ebpf:"uplink_scratch"`
-	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
+	Affinities      *ebpf.MapSpec `ebpf:"affinities"`
+	Backends        *ebpf.MapSpec `ebpf:"backends"`
+	Clients         *ebpf.MapSpec `ebpf:"clients"`
+	Conntrack       *ebpf.MapSpec `ebpf:"conntrack"`
+	Drops           *ebpf.MapSpec `ebpf:"drops"`
+	Endpoints       *ebpf.MapSpec `ebpf:"endpoints"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Frontends       *ebpf.MapSpec `ebpf:"frontends"`
+	Pods            *ebpf.MapSpec `ebpf:"pods"`
+	Reverses        *ebpf.MapSpec `ebpf:"reverses"`
+	Settings        *ebpf.MapSpec `ebpf:"settings"`
+	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Sources         *ebpf.MapSpec `ebpf:"sources"`
+	TakeoverScratch *ebpf.MapSpec `ebpf:"takeover_scratch"`
+	UplinkScratch   *ebpf.MapSpec `ebpf:"uplink_scratch"`
+	Uplinks         *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // uplinkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -272,20 +305,22 @@ func (o *uplinkObjects) Close() error {
 //
 // It can be passed to loadUplinkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uplinkMaps struct {
-	Affinities    *ebpf.Map `ebpf:"affinities"`
-	Backends      *ebpf.Map `ebpf:"backends"`
-	Clients       *ebpf.Map `ebpf:"clients"`
-	Conntrack     *ebpf.Map `ebpf:"conntrack"`
-	Drops         *ebpf.Map `ebpf:"drops"`
-	Endpoints     *ebpf.Map `ebpf:"endpoints"`
-	Fragments     *ebpf.Map `ebpf:"fragments"`
-	Frontends     *ebpf.Map `ebpf:"frontends"`
-	Pods          *ebpf.Map `ebpf:"pods"`
-	Reverses      *ebpf.Map `ebpf:"reverses"`
-	Slots         *ebpf.Map `ebpf:"slots"`
-	Sources       *ebpf.Map `ebpf:"sources"`
-	UplinkScratch *ebpf.Map `ebpf:"uplink_scratch"`
-	Uplinks       *ebpf.Map `ebpf:"uplinks"`
+	Affinities      *ebpf.Map `ebpf:"affinities"`
+	Backends        *ebpf.Map `ebpf:"backends"`
+	Clients         *ebpf.Map `ebpf:"clients"`
+	Conntrack       *ebpf.Map `ebpf:"conntrack"`
+	Drops           *ebpf.Map `ebpf:"drops"`
+	Endpoints       *ebpf.Map `ebpf:"endpoints"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Frontends       *ebpf.Map `ebpf:"frontends"`
+	Pods            *ebpf.Map `ebpf:"pods"`
+	Reverses        *ebpf.Map `ebpf:"reverses"`
+	Settings        *ebpf.Map `ebpf:"settings"`
+	Slots           *ebpf.Map `ebpf:"slots"`
+	Sources         *ebpf.Map `ebpf:"sources"`
+	TakeoverScratch *ebpf.Map `ebpf:"takeover_scratch"`
+	UplinkScratch   *ebpf.Map `ebpf:"uplink_scratch"`
+	Uplinks         *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *uplinkMaps) Close() error {
@@ -300,8 +335,10 @@ func (m *uplinkMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
+		m.TakeoverScratch,
 		m.UplinkScratch,
 		m.Uplinks,
 	)

@@ -80,7 +80,7 @@ func (d *Datapath) adoptGrowing() error {
 // size may be another.
 func (d *Datapath) openTable(name string, want *ebpf.MapSpec) (*ebpf.Map, error) {
 	path := filepath.Join(d.cfg.mapDir(), name)
-	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: !d.writes})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, d.missing(name)
@@ -107,7 +107,7 @@ func (m *uplinkMaps) byName() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"affinities": &m.Affinities, "backends": &m.Backends, "clients": &m.Clients, "conntrack": &m.Conntrack, "drops": &m.Drops,
 		"endpoints": &m.Endpoints, "fragments": &m.Fragments, "frontends": &m.Frontends, "pods": &m.Pods, "reverses": &m.Reverses,
-		"slots": &m.Slots, "sources": &m.Sources, "uplinks": &m.Uplinks,
+		"settings": &m.Settings, "slots": &m.Slots, "sources": &m.Sources, "uplinks": &m.Uplinks,
 	}
 }
 

@@ -16,6 +16,7 @@
 #include "lib/drop.h"
 #include "lib/frame.h"
 #include "lib/route.h"
+#include "lib/settings.h"
 #include "lib/snat.h"
 #include "lib/svc.h"
 
@@ -149,7 +150,10 @@ int wire(struct xdp_md *ctx)
 	/* As for tcx, a reply is no connection of its own. What uplink_in gets it knows
 	 * then: it would see the end of a connection that this packet has begun.
 	 */
-	return p.tcp_flags & (TCP_FIN | TCP_RST) ? XDP_PASS : wire_open(ctx, &p, s);
+	if (p.tcp_flags & (TCP_FIN | TCP_RST))
+		return XDP_PASS;
+	/* What may be another proxy's is for uplink_in to tell. */
+	return takeover_now() ? XDP_PASS : wire_open(ctx, &p, s);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -101,6 +101,11 @@ type wireReverseKey struct {
 	Pad    [3]uint16
 }
 
+type wireSettings struct {
+	_        structs.HostLayout
+	Takeover uint32
+}
+
 type wireSource struct {
 	_         structs.HostLayout
 	Prefixlen uint32
@@ -139,6 +144,7 @@ const (
 	wireMapFrontends   = "frontends"
 	wireMapPods        = "pods"
 	wireMapReverses    = "reverses"
+	wireMapSettings    = "settings"
 	wireMapSlots       = "slots"
 	wireMapSources     = "sources"
 	wireMapUplinks     = "uplinks"
@@ -205,6 +211,7 @@ type wireMapSpecs struct {
 	Frontends   *ebpf.MapSpec `ebpf:"frontends"`
 	Pods        *ebpf.MapSpec `ebpf:"pods"`
 	Reverses    *ebpf.MapSpec `ebpf:"reverses"`
+	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
 	Uplinks     *ebpf.MapSpec `ebpf:"uplinks"`
@@ -247,6 +254,7 @@ type wireMaps struct {
 	Frontends   *ebpf.Map `ebpf:"frontends"`
 	Pods        *ebpf.Map `ebpf:"pods"`
 	Reverses    *ebpf.Map `ebpf:"reverses"`
+	Settings    *ebpf.Map `ebpf:"settings"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sources     *ebpf.Map `ebpf:"sources"`
 	Uplinks     *ebpf.Map `ebpf:"uplinks"`
@@ -265,6 +273,7 @@ func (m *wireMaps) Close() error {
 		m.Frontends,
 		m.Pods,
 		m.Reverses,
+		m.Settings,
 		m.Slots,
 		m.Sources,
 		m.Uplinks,

@@ -77,12 +77,13 @@ func (n *network) attach(ctx context.Context, a *attachment, ns *device.Namespac
 }
 
 // connect does the node's part for a pod interface that exists. It changes
-// nothing that is right already.
+// nothing that is right already. The program comes last: a pod that is adopted
+// talks already, and its addresses must be known to it.
 func (n *network) connect(a *attachment) error {
-	if err := n.cfg.Datapath.AttachPod(a.ifindex); err != nil {
+	if err := n.cfg.Datapath.PutEndpoint(a.endpoint()); err != nil {
 		return err
 	}
-	if err := n.cfg.Datapath.PutEndpoint(a.endpoint()); err != nil {
+	if err := n.cfg.Datapath.AttachPod(a.ifindex); err != nil {
 		return err
 	}
 	return n.host.Connect(a.ifindex, a.pod())

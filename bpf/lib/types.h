@@ -210,6 +210,19 @@ struct uplink {
 };
 _Static_assert(sizeof(struct uplink) == 36, "uplink");
 
+/* What the control plane has switched on. */
+struct settings {
+	__u32 takeover; /* where packets may belong to another proxy's connections */
+};
+_Static_assert(sizeof(struct settings) == 4, "settings");
+
+enum takeover {
+	TAKEOVER_UPLINKS = 1 << 0,
+	TAKEOVER_PODS = 1 << 1,
+	/* All new connections at uplinks are left to the other proxy. */
+	TAKEOVER_NEW = 1 << 2,
+};
+
 /* Why a packet was dropped. Go names are generated from this enum. */
 enum drop_reason {
 	DROP_NONE = 0,

@@ -80,7 +80,7 @@ func TestRootCommands(t *testing.T) {
 		"proxy backends":                  "BACKEND           PLACE       FRONTENDS\n10.244.0.5:8080   local pod   1\n10.244.1.5:8080   remote      1\n",
 		"proxy conntrack":                 "PROTOCOL   PACKETS   CLIENT   SERVICE   BACKEND   REWRITES   IDLE\n",
 		"proxy conntrack --count":         "0\n",
-		"proxy conntrack --protocol icmp": `error: --protocol: protocol "icmp": expected tcp or udp`,`,
+		"proxy conntrack --protocol icmp": `error: --protocol: protocol "icmp": expected tcp, udp or sctp`,
 	} {
 		t.Run(args, func(t *testing.T) {
 			if diff := cmp.Diff(want, run(t, pins, strings.Fields(args)...)); diff != "" {

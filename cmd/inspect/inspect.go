@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package inspect is the commands that look inside the service proxy of a node,
-// the same in slipway and in slipway-agent. They read what is pinned in the
-// kernel, whether or not any process runs, and change nothing. What the API
-// knows besides is asked for, but most commands do without.
+// Package inspect is the commands about the service proxy of a node, the same in
+// slipway and in slipway-agent. They read what is pinned in the kernel, whether or
+// not any process runs, and change nothing but for cleanup and remove, by which the
+// node goes from kube-proxy to this proxy and back. What the API knows besides is
+// asked for, but most commands do without.
 package inspect
 
 import (
@@ -49,10 +50,14 @@ func proxyCommand(cfg Config) *cobra.Command {
 		Short: "Look inside the service proxy of this node",
 		Long: `Look inside the service proxy of this node. All is read from the kernel, as
 packets find it; it works while no process runs, too. Names of Services come
-from the API and are "-" when it does not answer.`,
+from the API and are "-" when it does not answer.
+
+Two commands change something: cleanup removes what kube-proxy has left when this
+proxy has taken its place, and remove is the way back.`,
 		PersistentPreRunE: cfg.requireRoot,
 	}
-	cmd.AddCommand(listCommand(cfg), getCommand(cfg), backendsCommand(cfg), conntrackCommand(cfg))
+	cmd.AddCommand(listCommand(cfg), getCommand(cfg), backendsCommand(cfg), conntrackCommand(cfg),
+		cleanupCommand(cfg), removeCommand(cfg))
 	return cmd
 }
 

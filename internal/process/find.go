@@ -12,7 +12,13 @@ import (
 // Find returns all processes whose command line match accepts, and that live
 // in the same process namespace as this one: those of other nodes on this
 // machine have the same command lines.
-func Find(match func(argv []string) bool) ([]Identity, error) {
+func Find(match func(argv []string) bool) ([]Identity, error) { return find("pid", match) }
+
+// FindOnNetwork is as Find for processes in the network namespace of the calling
+// thread, also those in containers.
+func FindOnNetwork(match func(argv []string) bool) ([]Identity, error) { return find("net", match) }
+
+func find(namespace string, match func(argv []string) bool) ([]Identity, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -24,7 +30,7 @@ func Find(match func(argv []string) bool) ([]Identity, error) {
 			continue
 		}
 		line, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if err != nil || len(line) == 0 || !sameNamespace(e.Name()) || !match(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")) {
+		if err != nil || len(line) == 0 || !sameNamespace(e.Name(), namespace) || !match(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")) {
 			continue
 		}
 		// A process that has ended meanwhile is of no interest.
@@ -36,11 +42,11 @@ func Find(match func(argv []string) bool) ([]Identity, error) {
 }
 
 // sameNamespace holds for a process that has just ended, too.
-func sameNamespace(pid string) bool {
-	own, err := os.Readlink("/proc/self/ns/pid")
+func sameNamespace(pid, namespace string) bool {
+	own, err := os.Readlink("/proc/thread-self/ns/" + namespace)
 	if err != nil {
 		return true
 	}
-	theirs, err := os.Readlink("/proc/" + pid + "/ns/pid")
+	theirs, err := os.Readlink("/proc/" + pid + "/ns/" + namespace)
 	return err != nil || theirs == own
 }

@@ -29,6 +29,7 @@ import (
 	"slipway.dev/slipway/ingress"
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/proxy"
+	"slipway.dev/slipway/proxy/takeover"
 )
 
 // Config is what the data plane needs to know about its node.
@@ -107,6 +108,7 @@ type Agent struct {
 	ownPods  informers.SharedInformerFactory
 	events   record.EventBroadcaster
 	datapath *bpf.Datapath
+	takeover *takeover.Watch
 	proxy    *proxy.Proxy
 	tables   *tables
 	volumes  *csi.Driver
@@ -130,7 +132,11 @@ func Open(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, informers: informers.NewSharedInformerFactory(cfg.Client, 0), ownPods: podsOf(cfg), events: record.NewBroadcaster()}
 	var err error
-	if a.datapath, err = openDatapath(cfg); err != nil {
+	a.takeover, err = takeover.New(takeover.Config{PodRanges: cfg.ClusterCIDRs, Log: cfg.Log.With("component", "proxy")})
+	if err != nil {
+		return nil, err
+	}
+	if a.datapath, err = openDatapath(cfg, a.takeover); err != nil {
 		return nil, err
 	}
 	if err := a.makeParts(); err != nil {

@@ -21,6 +21,7 @@ func (a *Agent) Parts() []Part {
 	return []Part{
 		{"informers", a.runInformers},
 		{"proxy", a.proxy.Run},
+		{"take-over", a.takeover.Run},
 		{"tables", a.tables.run},
 		{"pod network", a.runNetwork},
 		{"routes to nodes", a.peers.Run},
