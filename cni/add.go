@@ -70,7 +70,7 @@ func (n *network) attach(ctx context.Context, a *attachment, ns *device.Namespac
 	if err := n.connect(a); err != nil {
 		return err
 	}
-	if err := ns.Configure(a.pod()); err != nil {
+	if err := ns.Configure(ctx, a.pod()); err != nil {
 		return err
 	}
 	return n.host.WaitRunning(ctx, a.ifindex)

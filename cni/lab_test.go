@@ -101,16 +101,11 @@ func (l *lab) connectUplink() {
 	})
 	// Without a route back, the outside can only answer the node itself.
 	roottest.In(l.t, l.outside, func() error { return setUp("uplink", outsideAddrs, nil) })
-	roottest.Eventually(l.t, 5*time.Second, func() (err error) {
-		roottest.In(l.t, l.node, func() error {
-			link, failed := netlink.LinkByName("uplink")
-			if failed == nil && link.Attrs().OperState != netlink.OperUp {
-				err = fmt.Errorf("uplink is %s", link.Attrs().OperState)
-			}
-			return failed
-		})
-		return err
-	})
+	for _, ns := range []netns.NsHandle{l.node, l.outside} {
+		roottest.WaitRunning(l.t, ns, "uplink")
+	}
+	roottest.WaitLocal(l.t, l.node, nodeAddrs...)
+	roottest.WaitLocal(l.t, l.outside, outsideAddrs...)
 }
 
 // setUp gives a device of the thread's namespace addresses and default routes.

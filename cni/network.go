@@ -91,17 +91,19 @@ func newNetwork(cfg Config, host *device.Host) (*network, error) {
 
 // maintain makes what all pods share: gateway device and masquerade rules. It
 // changes nothing that is right already, and remembers whether it worked.
-func (n *network) maintain() error {
-	err := n.setShared()
+func (n *network) maintain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, maintainTimeout)
+	defer cancel()
+	err := n.setShared(ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.sick = err
 	return err
 }
 
-func (n *network) setShared() error {
+func (n *network) setShared(ctx context.Context) error {
 	gateway := device.Gateway{Name: n.cfg.gatewayDevice(), Addrs: n.gateways(), CIDRs: n.cfg.PodCIDRs}
-	if err := n.host.SetGateway(gateway); err != nil {
+	if err := n.host.SetGateway(ctx, gateway); err != nil {
 		return err
 	}
 	if err := n.setMasquerade(); err != nil {

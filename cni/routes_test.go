@@ -30,6 +30,7 @@ func (l *lab) routeOtherNode(pods []netip.Addr) {
 		}
 		return errors.Join(failed...)
 	})
+	roottest.WaitLocal(l.t, l.outside, pods...)
 }
 
 func hostNet(addr netip.Addr) *net.IPNet { return ipNet(netip.PrefixFrom(addr, addr.BitLen())) }

@@ -19,6 +19,9 @@ import (
 // maintainEvery is how often what all pods share is looked after.
 const maintainEvery = 30 * time.Second
 
+// maintainTimeout bounds how long the kernel may take to make it work.
+const maintainTimeout = 10 * time.Second
+
 // ErrNotReady says that the server does not serve yet, or not any more.
 var ErrNotReady = errors.New("pod network is not served")
 
@@ -72,7 +75,7 @@ func (s *Server) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.maintain(); err != nil {
+	if err := n.maintain(ctx); err != nil {
 		return err
 	}
 	if err := n.reconcile(); err != nil {
@@ -115,7 +118,7 @@ func (s *Server) maintain(ctx context.Context, n *network) {
 			return
 		case <-tick.C:
 		}
-		if err := n.maintain(); err != nil {
+		if err := n.maintain(ctx); err != nil {
 			s.cfg.Log.Warn("pod network is not ready", "err", err)
 		}
 	}

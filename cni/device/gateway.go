@@ -3,6 +3,7 @@
 package device
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -27,8 +28,9 @@ type Gateway struct {
 }
 
 // SetGateway makes the device, its addresses and routes, and removes those
-// of other CIDRs. It changes nothing that is right already.
-func (h *Host) SetGateway(g Gateway) error {
+// of other CIDRs. It changes nothing that is right already, and waits until
+// the node takes packets to the addresses.
+func (h *Host) SetGateway(ctx context.Context, g Gateway) error {
 	link, err := h.gatewayLink(g.Name)
 	if err != nil {
 		return fmt.Errorf("set gateway device %s: %w", g.Name, err)
@@ -37,6 +39,9 @@ func (h *Host) SetGateway(g Gateway) error {
 		return fmt.Errorf("set gateway device %s: %w", g.Name, err)
 	}
 	if err := h.setUnreachable(g.CIDRs); err != nil {
+		return fmt.Errorf("set gateway device %s: %w", g.Name, err)
+	}
+	if err := waitLocal(ctx, h.handle, g.Addrs); err != nil {
 		return fmt.Errorf("set gateway device %s: %w", g.Name, err)
 	}
 	return nil

@@ -3,6 +3,7 @@
 package device
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -64,8 +65,8 @@ func (n *Namespace) fd() int { return int(n.ns) }
 
 // Configure brings up the pod's end: addresses, a default route through each
 // gateway, and the gateway as a permanent neighbour, so that neither ARP nor
-// neighbour discovery happens.
-func (n *Namespace) Configure(pod Pod) error {
+// neighbour discovery happens. It waits until the pod takes packets.
+func (n *Namespace) Configure(ctx context.Context, pod Pod) error {
 	handle, err := openHandle(n.ns)
 	if err != nil {
 		return fmt.Errorf("configure %s in %s: %w", pod.PodName, n.path, err)
@@ -75,6 +76,9 @@ func (n *Namespace) Configure(pod Pod) error {
 		return fmt.Errorf("configure %s in %s: %w", pod.PodName, n.path, err)
 	}
 	if err := bringUp(handle, pod); err != nil {
+		return fmt.Errorf("configure %s in %s: %w", pod.PodName, n.path, err)
+	}
+	if err := waitLocal(ctx, handle, pod.Addrs); err != nil {
 		return fmt.Errorf("configure %s in %s: %w", pod.PodName, n.path, err)
 	}
 	return nil
