@@ -20,8 +20,8 @@ var (
 	podGateway  = netip.MustParseAddr("10.128.0.1")
 	clientAddr  = netip.MustParseAddr("10.128.0.2")
 	serverAddrs = []netip.Addr{netip.MustParseAddr("10.128.0.3"), netip.MustParseAddr("10.128.0.4")}
-	// crowd are the endpoints of Services that no traffic is measured to: the
-	// first server pod has all of these addresses.
+	// crowd are the endpoints of Services that no traffic is measured to: pods of
+	// other nodes. The other host has all of these addresses.
 	crowd = netip.MustParsePrefix("10.130.0.0/15")
 )
 
@@ -33,8 +33,9 @@ var awayAddr = netip.MustParseAddr("10.129.0.5")
 // beside it, all of them network namespaces.
 type node struct {
 	self, outside, client namespace
-	servers               []namespace
-	pods                  []pod
+	// servers are where servers listen: the server pods, then the other host.
+	servers []namespace
+	pods    []pod
 }
 
 // pod is what the data path is told about one.
@@ -70,6 +71,7 @@ func newNode() (*node, error) {
 		n.servers = append(n.servers, ns)
 		err = errors.Join(err, nsErr, n.addPod(ns, fmt.Sprintf("slwserver%d", i), addr))
 	}
+	n.servers = append(n.servers, n.outside)
 	return n, errors.Join(err, n.addCrowd())
 }
 
@@ -116,34 +118,37 @@ func (n *node) addPod(ns namespace, name string, addr netip.Addr) error {
 	}))
 }
 
-// addCrowd gives the first server pod the addresses of the crowd.
+// addCrowd gives the other host the addresses of the crowd, and the way back to
+// the pods.
 func (n *node) addCrowd() error {
-	dst := &net.IPNet{IP: crowd.Addr().AsSlice(), Mask: net.CIDRMask(crowd.Bits(), 32)}
-	err := n.servers[0].do(func() error {
+	err := n.outside.do(func() error {
 		lo, err := netlink.LinkByName("lo")
 		if err != nil {
 			return err
 		}
-		return netlink.RouteAdd(&netlink.Route{
-			LinkIndex: lo.Attrs().Index, Dst: dst, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST,
-		})
+		return errors.Join(
+			netlink.RouteAdd(&netlink.Route{
+				LinkIndex: lo.Attrs().Index, Dst: ipNet(crowd), Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST,
+			}),
+			netlink.RouteAdd(&netlink.Route{Dst: ipNet(podCIDR), Gw: nodeAddr.AsSlice()}),
+		)
 	})
 	return errors.Join(err, n.self.do(func() error {
-		return netlink.RouteAdd(&netlink.Route{
-			LinkIndex: n.pods[1].Near, Dst: dst, Gw: serverAddrs[0].AsSlice(), Flags: int(netlink.FLAG_ONLINK),
-		})
+		return netlink.RouteAdd(&netlink.Route{Dst: ipNet(crowd), Gw: outsideAddr.AsSlice()})
 	}))
 }
 
 // close lets the namespaces go, and with them all that is in them.
 func (n *node) close() {
-	for _, ns := range append([]namespace{n.self, n.outside, n.client}, n.servers...) {
+	for _, ns := range append([]namespace{n.self, n.client}, n.servers...) {
 		_ = ns.handle.Close()
 	}
 }
 
-func single(addr netip.Addr) *net.IPNet {
-	return &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(32, 32)}
+func single(addr netip.Addr) *net.IPNet { return ipNet(netip.PrefixFrom(addr, 32)) }
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
 }
 
 func neighbour(index int, addr netip.Addr, mac net.HardwareAddr) error {
@@ -163,5 +168,5 @@ func address(index int, addr netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	return netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: addr.Addr().AsSlice(), Mask: net.CIDRMask(addr.Bits(), 32)}})
+	return netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr)})
 }

@@ -19,6 +19,7 @@ import (
 
 const (
 	nodeName     = "bench"
+	otherNode    = "other"
 	apiNamespace = "default"
 	// servicePort is that of every Service, firstNodePort that of the first one
 	// that has one.
@@ -116,7 +117,7 @@ func (p population) service(number int) *corev1.Service {
 // slice is as the EndpointSlice controller would give it.
 func slice(number int, addrs []netip.Addr) *discoveryv1.EndpointSlice {
 	name := serviceName(number)
-	node, yes, no, port, portName, protocol := nodeName, true, false, int32(serverPort), "http", corev1.ProtocolTCP
+	yes, no, port, portName, protocol := true, false, int32(serverPort), "http", corev1.ProtocolTCP
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: apiNamespace, Name: name + "-x7k2p", GenerateName: name + "-",
@@ -130,6 +131,10 @@ func slice(number int, addrs []netip.Addr) *discoveryv1.EndpointSlice {
 		Ports:       []discoveryv1.EndpointPort{{Name: &portName, Port: &port, Protocol: &protocol}},
 	}
 	for i, addr := range addrs {
+		node := otherNode
+		if slices.Contains(serverAddrs, addr) {
+			node = nodeName
+		}
 		pod := name + "-" + strconv.Itoa(i)
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
 			Addresses: []string{addr.String()}, NodeName: &node,
@@ -155,8 +160,6 @@ func (p population) away() (*corev1.Service, *discoveryv1.EndpointSlice) {
 	service, endpoints := p.service(p.Services), slice(p.Services, []netip.Addr{awayAddr})
 	service.Spec.Type, service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, awayNodePort
 	service.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
-	other := "other"
-	endpoints.Endpoints[0].NodeName = &other
 	return service, endpoints
 }
 

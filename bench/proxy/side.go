@@ -33,6 +33,8 @@ const (
 	logDir = "/var/log/bench"
 	// stopTimeout is how long a program may take to stop before it is killed.
 	stopTimeout = 30 * time.Second
+	// startTimeout is how long a side may take to program everything.
+	startTimeout = 10 * time.Minute
 	// settle is how long a side is left alone before its memory is read.
 	settle = 5 * time.Second
 )
@@ -57,6 +59,8 @@ type cost struct {
 // start builds a node, starts the proxy and waits until all Services are
 // reachable.
 func start(ctx context.Context, name string, c *cluster) (*side, cost, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not within %v", startTimeout))
+	defer cancel()
 	s := &side{name: name}
 	took, err := s.bringUp(ctx, c)
 	if err != nil {
