@@ -67,7 +67,7 @@ func (p *Proxy) write(s *state) error {
 		p.stale.judge()
 	}
 	p.tell(append(p.merger.problems(), p.answerHealth(s)...))
-	p.serving.Store(&counts{len(s.writer.entries), len(s.writer.ids.used), int(s.writer.slots.used), s.writer.sources.entries()})
+	p.serving.Store(&counts{len(s.writer.entries), s.writer.ids.used, int(s.writer.slots.used), s.writer.sources.entries()})
 	return errors.Join(linkErr, err)
 }
 
