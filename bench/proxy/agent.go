@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"slipway.dev/slipway/bpf"
+	"slipway.dev/slipway/internal/trim"
 	"slipway.dev/slipway/proxy"
 )
 
@@ -69,7 +71,22 @@ func runAgent(ctx context.Context, cfg agentConfig) error {
 	all.Start(ctx.Done())
 	own.Start(ctx.Done())
 	group.Go(func() error { return service.Run(ctx) })
+	group.Go(func() error {
+		if awaitSynced(ctx, service) == nil {
+			trim.Run(ctx, log)
+		}
+		return nil
+	})
 	return group.Wait()
+}
+
+func awaitSynced(ctx context.Context, service *proxy.Proxy) error {
+	for !service.Synced() {
+		if err := rest(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func addPod(datapath *bpf.Datapath, p pod) error {
