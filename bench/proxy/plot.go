@@ -27,7 +27,7 @@ func (r results) plot() string {
 	top := 0.0
 	for _, s := range r.Sizes {
 		for _, l := range lines {
-			top = max(top, report.Median(shown.of(s, l.side)))
+			top = max(top, shown.median(s, l.side))
 		}
 	}
 	a := axes{sizes: r.Sizes, top: roundUp(top)}
@@ -39,7 +39,7 @@ func (r results) plot() string {
 		var points []string
 		var y float64
 		for _, s := range r.Sizes {
-			y = a.y(report.Median(shown.of(s, l.side)))
+			y = a.y(shown.median(s, l.side))
 			points = append(points, fmt.Sprintf("%.1f,%.1f", a.x(s.Services), y))
 			fmt.Fprintf(&out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"/>\n", a.x(s.Services), y, l.color)
 		}
@@ -50,6 +50,14 @@ func (r results) plot() string {
 	}
 	out.WriteString("</svg>\n")
 	return out.String()
+}
+
+// median is 0 for what was not measured.
+func (m metric) median(s sizeResult, side string) float64 {
+	if values := m.of(s, side); len(values) > 0 {
+		return report.Median(values)
+	}
+	return 0
 }
 
 const plotHead = `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="13">
