@@ -31,7 +31,7 @@ func newCluster(ctx context.Context, s shape, dir string) (*cluster, error) {
 		return nil, err
 	}
 	for number := range s.Services {
-		if err := c.api.Put(c.service(number), slice(number, c.endpoints(number))); err != nil {
+		if err := c.api.Put(c.service(number), c.slice(number, c.endpoints(number))); err != nil {
 			return nil, err
 		}
 	}
@@ -73,5 +73,5 @@ func (c *cluster) serve(n *node) (stop func() error, err error) {
 
 // point leads a Service to one endpoint.
 func (c *cluster) point(number int, to netip.Addr) error {
-	return c.api.Put(slice(number, []netip.Addr{to}))
+	return c.api.Put(c.slice(number, []netip.Addr{to}))
 }

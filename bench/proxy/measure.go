@@ -149,7 +149,7 @@ func (r *sizeResult) round(ctx context.Context, p plan, objects population, side
 			case kind.outside:
 				l.To, from = objects.nodePorts(), s.node.outside
 			case s.name == direct:
-				l.To = endpointAddrs()
+				l.To = objects.endpointAddrs()
 			}
 			got, err := s.load(ctx, from, l)
 			if err != nil {

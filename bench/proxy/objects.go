@@ -75,6 +75,18 @@ func (p population) nodePorts() []netip.AddrPort {
 	return out
 }
 
+// endpointAddrs are those that the direct side goes to: all endpoints of the
+// targets.
+func (p population) endpointAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, number := range p.targets {
+		for _, addr := range serverAddrs {
+			out = append(out, netip.AddrPortFrom(addr, uint16(p.port(number))))
+		}
+	}
+	return out
+}
+
 // endpoints are the addresses of a Service's endpoints.
 func (p population) endpoints(number int) []netip.Addr {
 	if slices.Contains(p.targets, number) {
@@ -104,7 +116,7 @@ func (p population) service(number int) *corev1.Service {
 			Type: corev1.ServiceTypeClusterIP, ClusterIP: ip, ClusterIPs: []string{ip}, Selector: map[string]string{"app": name},
 			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: &single, InternalTrafficPolicy: &cluster,
 			SessionAffinity: corev1.ServiceAffinityNone,
-			Ports:           []corev1.ServicePort{{Name: "http", Port: servicePort, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(serverPort)}},
+			Ports:           []corev1.ServicePort{{Name: "http", Port: servicePort, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(p.port(number))}},
 		},
 	}
 	if i := slices.Index(p.targets, number); i >= 0 {
@@ -114,10 +126,16 @@ func (p population) service(number int) *corev1.Service {
 	return s
 }
 
+// port is that of the endpoints of a Service. Each target has one of its own, as
+// Services mostly have pods of their own.
+func (p population) port(number int) int32 {
+	return int32(serverPort + max(slices.Index(p.targets, number), 0))
+}
+
 // slice is as the EndpointSlice controller would give it.
-func slice(number int, addrs []netip.Addr) *discoveryv1.EndpointSlice {
+func (p population) slice(number int, addrs []netip.Addr) *discoveryv1.EndpointSlice {
 	name := serviceName(number)
-	yes, no, port, portName, protocol := true, false, int32(serverPort), "http", corev1.ProtocolTCP
+	yes, no, port, portName, protocol := true, false, p.port(number), "http", corev1.ProtocolTCP
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: apiNamespace, Name: name + "-x7k2p", GenerateName: name + "-",
@@ -157,7 +175,7 @@ func managed(manager, fields string) []metav1.ManagedFieldsEntry {
 
 // away is a Service with one endpoint on another node.
 func (p population) away() (*corev1.Service, *discoveryv1.EndpointSlice) {
-	service, endpoints := p.service(p.Services), slice(p.Services, []netip.Addr{awayAddr})
+	service, endpoints := p.service(p.Services), p.slice(p.Services, []netip.Addr{awayAddr})
 	service.Spec.Type, service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, awayNodePort
 	service.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
 	return service, endpoints

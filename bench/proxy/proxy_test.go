@@ -55,8 +55,9 @@ func TestRootLoads(t *testing.T) {
 	if s.server, err = startServer(s.node); err != nil {
 		t.Fatal(err)
 	}
+	addrs := populate(shape{10, 2}).endpointAddrs()
 	for _, kind := range loads {
-		l := load{Kind: kind.kind, Clients: kind.clients, To: endpointAddrs(), For: 20 * time.Millisecond}
+		l := load{Kind: kind.kind, Clients: kind.clients, To: addrs, For: 20 * time.Millisecond}
 		got, err := s.load(t.Context(), s.node.client, l)
 		if err != nil || got.Rate <= 0 {
 			t.Errorf("%s: %v (%v)", kind.name, got, err)
@@ -67,7 +68,7 @@ func TestRootLoads(t *testing.T) {
 	if _, err := s.load(t.Context(), s.node.client, load{Kind: kept, To: []netip.AddrPort{crowded}, For: time.Millisecond}); err != nil {
 		t.Errorf("endpoint of another node: %v", err)
 	}
-	for i, addr := range endpointAddrs() {
+	for i, addr := range addrs[:2] {
 		observer, err := s.spawn(s.node.client, order{Watch: []netip.AddrPort{addr}})
 		if err != nil {
 			t.Fatal(err)

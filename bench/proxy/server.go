@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	// serverPort is the first of those that servers listen on, one for each
+	// Service that traffic goes to.
 	serverPort = 8080
 	backlog    = 4096
 	// drain is the first byte of a connection whose bytes are only counted;
@@ -49,8 +51,10 @@ func serve(count int) error {
 		if err := netns.Set(netns.NsHandle(firstFD + i)); err != nil {
 			return fmt.Errorf("enter namespace: %w", err)
 		}
-		if err := s.listen(serverName(i)); err != nil {
-			return fmt.Errorf("listen: %w", err)
+		for port := range mostTargets {
+			if err := s.listen(serverName(i), serverPort+port); err != nil {
+				return fmt.Errorf("listen: %w", err)
+			}
 		}
 	}
 	pin(1)
@@ -61,12 +65,12 @@ func serve(count int) error {
 // serverName is what a server answers.
 func serverName(index int) byte { return byte('A' + index) }
 
-func (s *server) listen(name byte) error {
+func (s *server) listen(name byte, port int) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: serverPort}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
 		return err
 	}
 	if err := unix.Listen(fd, backlog); err != nil {

@@ -218,15 +218,6 @@ func (s *side) spawn(in namespace, o order) (*process, error) {
 	return startProcess(in, cmd)
 }
 
-// endpointAddrs are those that the direct side goes to.
-func endpointAddrs() []netip.AddrPort {
-	var out []netip.AddrPort
-	for _, addr := range serverAddrs {
-		out = append(out, netip.AddrPortFrom(addr, serverPort))
-	}
-	return out
-}
-
 // order is what a process of the benchmark is to do; exactly one field is set.
 type order struct {
 	Agent *agentConfig     `json:",omitempty"`
