@@ -37,12 +37,17 @@ type results struct {
 	Programs []programCost
 }
 
-// sizeResult is what was measured with so many Services: by load and by side,
-// one value a round.
+// sizeResult is what was measured with so many Services.
 type sizeResult struct {
 	Services int
-	Loads    map[string]map[string][]loaded
+	// Starts are what it took to program them from cold, once on each side.
+	Starts map[string][]cost
+	// Loads are by load and by side, one value a round.
+	Loads map[string]map[string][]loaded
 }
+
+// sizeShape is what there is when traffic is measured.
+func sizeShape(services int) shape { return shape{services, len(serverAddrs)} }
 
 // proxies are the sides that have a proxy.
 var proxies = []string{ours, iptables, nftables}
@@ -80,7 +85,7 @@ func (r *results) cold(ctx context.Context, p plan) error {
 				return err
 			}
 			r.Cold[name] = append(r.Cold[name], took)
-			say("cold round %d, %s: %.2f s, CPU %.2f s, %.0f MB", round+1, name, took.Took, took.CPU, took.Resident)
+			say("cold round %d, %s: %s", round+1, name, took)
 			if name == ours {
 				tables, tableErr := tableMemory(s.program.Process.Pid)
 				r.Tables, err = append(r.Tables, tables), tableErr
@@ -96,11 +101,12 @@ func (r *results) cold(ctx context.Context, p plan) error {
 // size puts all loads on all sides in turn, with so many Services. What does not
 // depend on their number is measured with the last one.
 func (r *results) size(ctx context.Context, p plan, services int, last bool) (err error) {
-	c, err := newCluster(ctx, shape{services, len(serverAddrs)}, os.TempDir())
+	c, err := newCluster(ctx, sizeShape(services), os.TempDir())
 	if err != nil {
 		return err
 	}
 	defer c.api.Stop()
+	one := sizeResult{services, map[string][]cost{}, map[string]map[string][]loaded{}}
 	var sides []*side
 	defer func() {
 		for _, s := range sides {
@@ -112,10 +118,9 @@ func (r *results) size(ctx context.Context, p plan, services int, last bool) (er
 		if err != nil {
 			return err
 		}
-		say("%d Services, %s: programmed in %.2f s", services, name, took.Took)
-		sides = append(sides, s)
+		say("%d Services, %s: %s", services, name, took)
+		sides, one.Starts[name] = append(sides, s), []cost{took}
 	}
-	one := sizeResult{services, map[string]map[string][]loaded{}}
 	for round := range p.Rounds {
 		if err := one.round(ctx, p, c.population, sides, round); err != nil {
 			return err

@@ -128,12 +128,15 @@ func example(sides ...string) results {
 		Programs: []programCost{{"wire: " + forwardsAway, 70, 1000}, {"wire: not for a Service", 20, 0}},
 	}
 	for _, n := range []int{10, 30000} {
-		one := sizeResult{n, map[string]map[string][]loaded{}}
+		one := sizeResult{n, map[string][]cost{}, map[string]map[string][]loaded{}}
 		for _, l := range loads {
 			one.Loads[l.name] = map[string][]loaded{}
 			for i, side := range sides {
 				one.Loads[l.name][side] = []loaded{{Rate: 1000 * float64(i+1), Median: 5, Tail: 9}}
 			}
+		}
+		for _, side := range sides {
+			one.Starts[side] = []cost{{0.9, 0.5, 70}}
 		}
 		r.Sizes = append(r.Sizes, one)
 	}

@@ -56,6 +56,10 @@ type cost struct {
 	Took, CPU, Resident float64
 }
 
+func (c cost) String() string {
+	return fmt.Sprintf("programmed in %.2f s, CPU %.2f s, %.0f MB", c.Took, c.CPU, c.Resident)
+}
+
 // start builds a node, starts the proxy and waits until all Services are
 // reachable.
 func start(ctx context.Context, name string, c *cluster) (*side, cost, error) {
