@@ -15,16 +15,20 @@ import (
 func lean(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Service:
-		o.ManagedFields = nil
+		o.ManagedFields, o.Spec.Selector = nil, nil
 	case *discoveryv1.EndpointSlice:
 		leanSlice(o)
 	}
 	return obj, nil
 }
 
-// leanSlice leaves of each endpoint its addresses, conditions, place and hints.
+// leanSlice leaves the name of the Service and, of each endpoint, addresses,
+// conditions, place and hints.
 func leanSlice(s *discoveryv1.EndpointSlice) {
 	s.ManagedFields, s.OwnerReferences, s.GenerateName = nil, nil, ""
+	if name, has := s.Labels[discoveryv1.LabelServiceName]; has {
+		s.Labels = map[string]string{discoveryv1.LabelServiceName: name}
+	}
 	packed := packerFor(s.Endpoints)
 	// As long as it must be: decoders leave room behind.
 	endpoints := make([]discoveryv1.Endpoint, len(s.Endpoints))

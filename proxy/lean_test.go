@@ -16,6 +16,7 @@ func TestLean(t *testing.T) {
 	yes, no, node, zone, host := true, false, "n1", "z1", "web-0"
 	hints := &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z2"}}}
 	managed := []metav1.ManagedFieldsEntry{{Manager: "someone"}}
+	labels := map[string]string{"app": "web"}
 	owners := []metav1.OwnerReference{{Kind: "Service", Name: "web"}}
 	for _, test := range []struct {
 		name       string
@@ -25,7 +26,7 @@ func TestLean(t *testing.T) {
 			name: "EndpointSlice",
 			from: &discoveryv1.EndpointSlice{
 				ObjectMeta: metav1.ObjectMeta{
-					Name: "web-x", GenerateName: "web-", Labels: map[string]string{discoveryv1.LabelServiceName: "web"},
+					Name: "web-x", GenerateName: "web-", Labels: map[string]string{discoveryv1.LabelServiceName: "web", "app": "web"},
 					Annotations: map[string]string{"a": "b"}, ManagedFields: managed, OwnerReferences: owners,
 				},
 				AddressType: discoveryv1.AddressTypeIPv4,
@@ -58,8 +59,14 @@ func TestLean(t *testing.T) {
 		},
 		{
 			name: "Service",
-			from: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web", ManagedFields: managed, OwnerReferences: owners}},
-			want: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web", OwnerReferences: owners}},
+			from: &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: labels, ManagedFields: managed, OwnerReferences: owners},
+				Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.5", Selector: labels},
+			},
+			want: &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: labels, OwnerReferences: owners},
+				Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.5"},
+			},
 		},
 		{name: "another object", from: &corev1.Node{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}, want: &corev1.Node{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}},
 	} {
