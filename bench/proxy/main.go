@@ -47,7 +47,9 @@ func main() {
 	flag.Func("sizes", "numbers of Services, comma-separated and ascending (default 10,1000,10000,30000)", cfg.parseSizes)
 	flag.IntVar(&cfg.Rounds, "rounds", 5, "how often each load is put on each side")
 	flag.DurationVar(&cfg.Time, "time", time.Second, "how long each load lasts")
-	flag.IntVar(&cfg.ColdRounds, "cold-rounds", 3, "how often each side programs everything from cold")
+	flag.IntVar(&cfg.ColdRounds, "cold-rounds", 3, "how often our side programs everything from cold")
+	flag.IntVar(&cfg.PeerColdRounds, "peer-cold-rounds", 1, "how often each of the others does")
+	flag.DurationVar(&cfg.Limit, "limit", 4*time.Minute, "how long a side may take to program everything; one that does not is left out")
 	flag.IntVar(&cfg.Cold.Services, "cold-services", cfg.Cold.Services, "how many Services are programmed from cold, with 10 endpoints each")
 	flag.IntVar(&cfg.Changes, "changes", 200, "how many changes of an endpoint are timed on our side")
 	flag.IntVar(&cfg.PeerChanges, "peer-changes", 30, "how many on each of the others")
@@ -131,6 +133,7 @@ func measureApart(ctx context.Context, cfg config) (results, error) {
 	sizes := strings.Trim(strings.ReplaceAll(fmt.Sprint(p.Sizes), " ", ","), "[]")
 	err = sandbox.Run(ctx, sandbox.Config{Dir: dir, Mounts: map[string]string{"peers": cfg.peers}, Log: os.Stderr}, &found,
 		"-part", "-sizes="+sizes, fmt.Sprint("-rounds=", p.Rounds), fmt.Sprint("-time=", p.Time), fmt.Sprint("-cold-rounds=", p.ColdRounds),
+		fmt.Sprint("-peer-cold-rounds=", p.PeerColdRounds), fmt.Sprint("-limit=", p.Limit),
 		fmt.Sprint("-cold-services=", p.Cold.Services), fmt.Sprint("-changes=", p.Changes), fmt.Sprint("-peer-changes=", p.PeerChanges))
 	return found, errors.Join(err, os.RemoveAll(dir))
 }
@@ -142,7 +145,7 @@ func tell(cfg config, found results) error {
 		return err
 	}
 	about := report.Here()
-	about.Rounds, about.Note = cfg.Rounds, cfg.note
+	about.Rounds, about.Note = cfg.Rounds, strings.TrimSpace(strings.Join(append(found.Missing, cfg.note), " "))
 	about.Versions = []report.Version{
 		{Name: "Slipway", Version: toolVersion("bin/slipway-agent")}, {Name: "kube-proxy", Version: version.Kubernetes},
 		{Name: "iptables", Version: toolVersion("iptables")}, {Name: "nft", Version: toolVersion("nft")},

@@ -17,9 +17,13 @@ type plan struct {
 	Rounds int
 	// Time is that of each load.
 	Time time.Duration
-	// Cold is what is programmed from cold, ColdRounds times on each side.
-	Cold       shape
-	ColdRounds int
+	// Cold is what is programmed from cold, ColdRounds times on our side and
+	// PeerColdRounds times on each of the others, which take longer.
+	Cold                       shape
+	ColdRounds, PeerColdRounds int
+	// Limit is how long a side may take to program everything. One that does not
+	// is left out.
+	Limit time.Duration
 	// Changes and PeerChanges are how many changes of an endpoint are timed on
 	// our side, and on each of the others, which take longer.
 	Changes, PeerChanges int
@@ -35,6 +39,8 @@ type results struct {
 	// milliseconds.
 	Changes  map[string][]float64
 	Programs []programCost
+	// Missing says what was left out, and why.
+	Missing []string
 }
 
 // sizeResult is what was measured with so many Services.
@@ -78,19 +84,12 @@ func (r *results) cold(ctx context.Context, p plan) error {
 		return err
 	}
 	defer c.api.Stop()
-	for round := range p.ColdRounds {
+	for round := range max(p.ColdRounds, p.PeerColdRounds) {
 		for _, name := range rotated(proxies, round) {
-			s, took, err := start(ctx, name, c)
-			if err != nil {
-				return err
+			if name == ours && round >= p.ColdRounds || name != ours && round >= p.PeerColdRounds {
+				continue
 			}
-			r.Cold[name] = append(r.Cold[name], took)
-			say("cold round %d, %s: %s", round+1, name, took)
-			if name == ours {
-				tables, tableErr := tableMemory(s.program.Process.Pid)
-				r.Tables, err = append(r.Tables, tables), tableErr
-			}
-			if err := errors.Join(err, s.stop()); err != nil {
+			if err := r.coldOnce(ctx, p, name, c); err != nil {
 				return err
 			}
 		}
@@ -98,15 +97,43 @@ func (r *results) cold(ctx context.Context, p plan) error {
 	return nil
 }
 
+func (r *results) coldOnce(ctx context.Context, p plan, name string, c *cluster) error {
+	s, took, err := start(ctx, name, c, p.Limit)
+	if r.missing(name, p.Cold, p.Limit, err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	say("cold, %s: %s", name, took)
+	r.Cold[name] = append(r.Cold[name], took)
+	if name == ours {
+		tables, tableErr := tableMemory(s.program.Process.Pid)
+		r.Tables, err = append(r.Tables, tables), tableErr
+	}
+	return errors.Join(err, s.stop())
+}
+
+// missing notes that a peer took too long, and tells whether it did.
+func (r *results) missing(name string, s shape, limit time.Duration, err error) bool {
+	if name == ours || !errors.Is(err, errTooLong) {
+		return false
+	}
+	note := fmt.Sprintf("%s had not programmed %s × %d endpoints after %v.", name, services(s.Services), s.Endpoints, limit)
+	say("%s", note)
+	r.Missing = append(r.Missing, note)
+	return true
+}
+
 // size puts all loads on all sides in turn, with so many Services. What does not
 // depend on their number is measured with the last one.
-func (r *results) size(ctx context.Context, p plan, services int, last bool) (err error) {
-	c, err := newCluster(ctx, sizeShape(services), os.TempDir())
+func (r *results) size(ctx context.Context, p plan, count int, last bool) (err error) {
+	c, err := newCluster(ctx, sizeShape(count), os.TempDir())
 	if err != nil {
 		return err
 	}
 	defer c.api.Stop()
-	one := sizeResult{services, map[string][]cost{}, map[string]map[string][]loaded{}}
+	one := sizeResult{count, map[string][]cost{}, map[string]map[string][]loaded{}}
 	var sides []*side
 	defer func() {
 		for _, s := range sides {
@@ -114,11 +141,14 @@ func (r *results) size(ctx context.Context, p plan, services int, last bool) (er
 		}
 	}()
 	for _, name := range proxies {
-		s, took, err := start(ctx, name, c)
+		s, took, err := start(ctx, name, c, p.Limit)
+		if r.missing(name, c.shape, p.Limit, err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		say("%d Services, %s: %s", services, name, took)
+		say("%d Services, %s: %s", count, name, took)
 		sides, one.Starts[name] = append(sides, s), []cost{took}
 	}
 	for round := range p.Rounds {

@@ -169,7 +169,7 @@ func managed(manager, fields string) []metav1.ManagedFieldsEntry {
 	at := metav1.NewTime(time.Now().Truncate(time.Second))
 	return []metav1.ManagedFieldsEntry{{
 		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &at,
-		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)},
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields),
 	}}
 }
 

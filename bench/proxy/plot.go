@@ -34,19 +34,23 @@ func (r results) plot() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, plotHead, plotWidth, plotHeight, plotLeft, "Connections a second through a ClusterIP, "+strings.TrimPrefix(shown.name, "short connections, "))
 	a.draw(&out)
-	taken := []float64{}
+	var labels []float64
 	for _, l := range lines {
 		var points []string
-		var y float64
+		var x, y float64
 		for _, s := range r.Sizes {
-			y = a.y(shown.median(s, l.side))
-			points = append(points, fmt.Sprintf("%.1f,%.1f", a.x(s.Services), y))
-			fmt.Fprintf(&out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"/>\n", a.x(s.Services), y, l.color)
+			if value := shown.median(s, l.side); value > 0 {
+				x, y = a.x(s.Services), a.y(value)
+				points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))
+				fmt.Fprintf(&out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"/>\n", x, y, l.color)
+			}
+		}
+		if len(points) == 0 {
+			continue
 		}
 		fmt.Fprintf(&out, "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", strings.Join(points, " "), l.color)
-		y = apart(y, taken)
-		taken = append(taken, y)
-		fmt.Fprintf(&out, "<text x=\"%d\" y=\"%.1f\" fill=\"%s\">%s</text>\n", plotWidth-plotRight+14, y+4, l.color, l.side)
+		labels = append(labels, apart(y, labels))
+		fmt.Fprintf(&out, "<text x=\"%d\" y=\"%.1f\" fill=\"%s\">%s</text>\n", plotWidth-plotRight+14, labels[len(labels)-1]+4, l.color, l.side)
 	}
 	out.WriteString("</svg>\n")
 	return out.String()

@@ -173,6 +173,9 @@ func TestRows(t *testing.T) {
 func TestPlot(t *testing.T) {
 	for _, sides := range [][]string{{ours, direct, iptables, nftables}, {ours}} {
 		plot := example(sides...).plot()
+		if got := strings.Count(plot, "<polyline"); got != len(sides) {
+			t.Errorf("%d lines, expected %d", got, len(sides))
+		}
 		decoder := xml.NewDecoder(strings.NewReader(plot))
 		for {
 			_, err := decoder.Token()

@@ -107,6 +107,9 @@ func coldRows(s shape, took map[string][]cost) []report.Row {
 		{"processor time", "s", func(c cost) float64 { return c.CPU }, nil},
 	} {
 		for _, peer := range peers[1:] {
+			if len(took[peer]) == 0 {
+				continue
+			}
 			one := report.Series{Metric: what + m.name, Unit: m.unit, Better: report.Less, PeerName: peer, Goals: m.goals}
 			for _, c := range took[ours] {
 				one.Ours = append(one.Ours, m.value(c))

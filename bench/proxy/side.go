@@ -33,11 +33,12 @@ const (
 	logDir = "/var/log/bench"
 	// stopTimeout is how long a program may take to stop before it is killed.
 	stopTimeout = 30 * time.Second
-	// startTimeout is how long a side may take to program everything.
-	startTimeout = 10 * time.Minute
 	// settle is how long a side is left alone before its memory is read.
 	settle = 5 * time.Second
 )
+
+// errTooLong says that a side has not programmed everything in its time.
+var errTooLong = errors.New("not all Services answer in time")
 
 // side is a node on which one of the proxies runs.
 type side struct {
@@ -61,9 +62,9 @@ func (c cost) String() string {
 }
 
 // start builds a node, starts the proxy and waits until all Services are
-// reachable.
-func start(ctx context.Context, name string, c *cluster) (*side, cost, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not within %v", startTimeout))
+// reachable, for as long as the limit.
+func start(ctx context.Context, name string, c *cluster, limit time.Duration) (*side, cost, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	s := &side{name: name}
 	took, err := s.bringUp(ctx, c)
