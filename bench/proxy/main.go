@@ -148,7 +148,7 @@ func tell(cfg config, found results) error {
 	about.Rounds, about.Note = cfg.Rounds, strings.TrimSpace(strings.Join(append(found.Missing, cfg.note), " "))
 	about.Versions = []report.Version{
 		{Name: "Slipway", Version: toolVersion("bin/slipway-agent")}, {Name: "kube-proxy", Version: version.Kubernetes},
-		{Name: "iptables", Version: toolVersion("iptables")}, {Name: "nft", Version: toolVersion("nft")},
+		{Name: "iptables", Version: toolVersion(legacy, "iptables")}, {Name: "nft", Version: toolVersion("nft")},
 	}
 	if err := report.Write(cfg.out, about, rows); err != nil {
 		return err
@@ -158,8 +158,8 @@ func tell(cfg config, found results) error {
 }
 
 // toolVersion takes the number out of what a program says of itself.
-func toolVersion(program string) string {
-	out, err := exec.Command(program, "--version").Output()
+func toolVersion(program string, args ...string) string {
+	out, err := exec.Command(program, append(args, "--version")...).Output()
 	words := strings.Fields(string(out))
 	at := slices.IndexFunc(words, func(w string) bool { return strings.ContainsAny(w, "0123456789") })
 	if err != nil || at < 0 {

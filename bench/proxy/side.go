@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"slipway.dev/slipway/bench/sandbox"
 	"slipway.dev/slipway/node/host"
 )
 
@@ -150,27 +149,6 @@ func (s *side) startProgram(c *cluster) error {
 	}
 	return nil
 }
-
-// kubeProxy is upstream's program with its defaults. Connection tracking is left
-// as it is: its limits belong to the machine.
-func kubeProxy(name, kubeconfig string) (*exec.Cmd, error) {
-	mode := map[string]string{iptables: "iptables", nftables: "nftables"}[name]
-	config := filepath.Join(filepath.Dir(kubeconfig), mode+".yaml")
-	text := fmt.Sprintf(kubeProxyConfig, mode, kubeconfig, podCIDR, host.OOMScore())
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	return exec.Command(filepath.Join(sandbox.Programs, "peers", "kube-proxy"), "--config="+config, "--hostname-override="+nodeName), nil
-}
-
-const kubeProxyConfig = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
-kind: KubeProxyConfiguration
-mode: %s
-clientConnection: {kubeconfig: %s}
-clusterCIDR: %s
-oomScoreAdj: %d
-conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
-`
 
 // stop stops what runs, and lets go of the node.
 func (s *side) stop() error {
