@@ -49,7 +49,7 @@ func main() {
 	flag.DurationVar(&cfg.Time, "time", time.Second, "how long each load lasts")
 	flag.IntVar(&cfg.ColdRounds, "cold-rounds", 3, "how often our side programs everything from cold")
 	flag.IntVar(&cfg.PeerColdRounds, "peer-cold-rounds", 1, "how often each of the others does")
-	flag.DurationVar(&cfg.Limit, "limit", 4*time.Minute, "how long a side may take to program everything; one that does not is left out")
+	flag.DurationVar(&cfg.Limit, "limit", 5*time.Minute, "how long a side may take to program everything; one that does not is left out")
 	flag.IntVar(&cfg.Cold.Services, "cold-services", cfg.Cold.Services, "how many Services are programmed from cold, with 10 endpoints each")
 	flag.IntVar(&cfg.Changes, "changes", 200, "how many changes of an endpoint are timed on our side")
 	flag.IntVar(&cfg.PeerChanges, "peer-changes", 30, "how many on each of the others")

@@ -25,9 +25,9 @@ var (
 	crowd = netip.MustParsePrefix("10.130.0.0/15")
 )
 
-// awayAddr is a pod of another node, which the other host leads to. Nobody is
-// there.
-var awayAddr = netip.MustParseAddr("10.129.0.5")
+// away are pods of another node, which the other host leads to. Nobody is there.
+// They are several, as the node has only so many ports for connections to one.
+var away = netip.MustParsePrefix("10.129.0.0/28")
 
 // node is a machine with a client pod, two server pods and another host
 // beside it, all of them network namespaces.
@@ -63,7 +63,9 @@ func newNode() (*node, error) {
 	}
 	err = errors.Join(
 		n.self.do(func() error { return n.addUplink(uplink) }),
-		n.outside.do(func() error { return addressOf("eth0", netip.PrefixFrom(outsideAddr, 24)) }),
+		n.outside.do(func() error {
+			return errors.Join(addressOf("eth0", netip.PrefixFrom(outsideAddr, 24)), mergeReceived("eth0"))
+		}),
 		n.addPod(n.client, "slwclient", clientAddr),
 	)
 	for i, addr := range serverAddrs {
@@ -81,7 +83,7 @@ func (n *node) addUplink(w wire) error {
 	}
 	return errors.Join(
 		neighbour(w.Near, outsideAddr, w.FarMAC),
-		netlink.RouteAdd(&netlink.Route{LinkIndex: w.Near, Dst: single(awayAddr), Gw: outsideAddr.AsSlice()}),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: w.Near, Dst: ipNet(away), Gw: outsideAddr.AsSlice()}),
 	)
 }
 

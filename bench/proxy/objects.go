@@ -173,9 +173,13 @@ func managed(manager, fields string) []metav1.ManagedFieldsEntry {
 	}}
 }
 
-// away is a Service with one endpoint on another node.
+// away is a Service with endpoints on another node alone.
 func (p population) away() (*corev1.Service, *discoveryv1.EndpointSlice) {
-	service, endpoints := p.service(p.Services), p.slice(p.Services, []netip.Addr{awayAddr})
+	var addrs []netip.Addr
+	for addr := away.Addr(); away.Contains(addr); addr = addr.Next() {
+		addrs = append(addrs, addr)
+	}
+	service, endpoints := p.service(p.Services), p.slice(p.Services, addrs)
 	service.Spec.Type, service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, awayNodePort
 	service.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
 	return service, endpoints

@@ -17,7 +17,7 @@ import (
 )
 
 // programRuns is how many packets of each kind a program is given.
-const programRuns = 20000
+const programRuns = 5000
 
 // programCost is what one packet costs in a BPF program.
 type programCost struct {
