@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
+
+	"slipway.dev/slipway/bench/report"
 )
 
 // plan is what is to be measured.
@@ -246,6 +249,8 @@ func timeChanges(ctx context.Context, p plan, c *cluster, s *side) ([]float64, e
 		}
 		out = append(out, float64(seen.At-begin)/1e6)
 	}
+	say("change of an endpoint, %s: %.2f ms, tail %.2f ms, at most %.2f ms", s.name,
+		report.Percentile(out, 0.5), report.Percentile(out, 0.99), slices.Max(out))
 	return out, nil
 }
 
