@@ -140,6 +140,13 @@ peers: kube-proxy
 
 bench-cluster: peers
 
+.PHONY: peer-kube-proxy
+peer-kube-proxy:
+	@mkdir -p $(PEERS)
+	@$(build_peers)/' k8s.io/kubernetes/cmd/kube-proxy
+
+bench-proxy: peer-kube-proxy
+
 bench-%: build ## Run the benchmark NAME against its peers (root)
 	$(need_root)
 	@[ -d bench/$* ] || { echo "make $@: there is no bench/$*" >&2; exit 1; }

@@ -15,12 +15,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"slipway.dev/slipway/internal/payload"
+	"slipway.dev/slipway/internal/trim"
 	"slipway.dev/slipway/node/containerd"
 	"slipway.dev/slipway/node/host"
 )
 
 // startTimeout bounds the time from start to a Ready node.
 const startTimeout = 3 * time.Minute
+
+// startGC is the garbage collector's target while the node starts: what is
+// made then mostly stays, and collecting it again and again costs a third of
+// the time.
+const startGC = 400
 
 // member is this machine as a part of a cluster: a server, or a node that has
 // joined; it is being started or runs.
@@ -79,7 +85,10 @@ func (m *member) run(ctx context.Context, start func(context.Context) error) err
 	}
 	defer m.sup.Stop()
 	m.steps.Show(Progress{Ready: true, Took: time.Since(m.begin)})
-	m.sup.Start("memory", stageRest, m.settle)
+	m.sup.Start("memory", stageRest, func(ctx context.Context) error {
+		trim.Run(ctx, m.log)
+		return nil
+	})
 	<-ctx.Done()
 	if user.Err() != nil {
 		m.log.Info("stopped by the user")

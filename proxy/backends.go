@@ -11,7 +11,10 @@ type backendIDs struct {
 	next     uint32
 	free     []uint32
 	ids      map[bpf.Backend]uint32
-	used     map[uint32]*backendUse
+	// uses are by id; one that is not in use has a count of 0.
+	uses []backendUse
+	// used is how many are.
+	used int
 }
 
 type backendUse struct {
@@ -20,20 +23,35 @@ type backendUse struct {
 }
 
 func newBackendIDs(capacity uint32) *backendIDs {
-	return &backendIDs{capacity: capacity, ids: map[bpf.Backend]uint32{}, used: map[uint32]*backendUse{}}
+	return &backendIDs{capacity: capacity, ids: map[bpf.Backend]uint32{}}
+}
+
+// at is the use of an id below the capacity.
+func (b *backendIDs) at(id uint32) *backendUse {
+	if missing := int(id) + 1 - len(b.uses); missing > 0 {
+		b.uses = append(b.uses, make([]backendUse, missing)...)
+	}
+	return &b.uses[id]
+}
+
+// enter gives an id to a backend, for its first use.
+func (b *backendIDs) enter(id uint32, backend bpf.Backend) {
+	*b.at(id) = backendUse{backend, 1}
+	b.used++
 }
 
 // use returns the id of a backend and whether it is new, and counts one use.
 func (b *backendIDs) use(backend bpf.Backend) (id uint32, isNew bool, err error) {
 	if id, ok := b.ids[backend]; ok {
-		b.used[id].count++
+		b.at(id).count++
 		return id, false, nil
 	}
 	id, err = b.pick()
 	if err != nil {
 		return 0, false, err
 	}
-	b.ids[backend], b.used[id] = id, &backendUse{backend, 1}
+	b.ids[backend] = id
+	b.enter(id, backend)
 	return id, true, nil
 }
 
@@ -47,7 +65,7 @@ func (b *backendIDs) pick() (uint32, error) {
 	for b.next < b.capacity {
 		id := b.next
 		b.next++
-		if b.used[id] == nil {
+		if b.at(id).count == 0 {
 			return id, nil
 		}
 	}
@@ -57,11 +75,11 @@ func (b *backendIDs) pick() (uint32, error) {
 // adopt counts one use of a backend that the data path has already. An id
 // that is known with another backend stays what it is.
 func (b *backendIDs) adopt(id uint32, backend bpf.Backend) {
-	if u := b.used[id]; u != nil {
+	if u := b.at(id); u.count > 0 {
 		u.count++
 		return
 	}
-	b.used[id] = &backendUse{backend, 1}
+	b.enter(id, backend)
 	if _, twice := b.ids[backend]; !twice {
 		b.ids[backend] = id
 	}
@@ -69,14 +87,14 @@ func (b *backendIDs) adopt(id uint32, backend bpf.Backend) {
 
 // release gives back one use of an id.
 func (b *backendIDs) release(id uint32) {
-	u := b.used[id]
-	if u == nil {
+	u := b.at(id)
+	if u.count == 0 {
 		return
 	}
 	if u.count--; u.count > 0 {
 		return
 	}
-	delete(b.used, id)
+	b.used--
 	if b.ids[u.backend] == id {
 		delete(b.ids, u.backend)
 	}

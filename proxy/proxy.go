@@ -123,7 +123,10 @@ func New(cfg Config) (*Proxy, error) {
 	p.tracker = newTracker(p.metrics.kubeProxy, time.Now)
 	services := cfg.Informers.Core().V1().Services()
 	slices := cfg.Informers.Discovery().V1().EndpointSlices().Informer()
-	if err := slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {
+	if err := errors.Join(
+		services.Informer().SetTransform(lean), slices.SetTransform(lean),
+		slices.AddIndexers(cache.Indexers{byService: indexByService}),
+	); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	p.services, p.slices, p.pods = services.Lister(), slices.GetIndexer(), cfg.Pods.Lister()

@@ -57,8 +57,8 @@ func TestWriterSharesRanges(t *testing.T) {
 			now = now.Add(2 * grace)
 			w.collect()
 		}
-		if int(w.slots.used) != slots || len(w.ids.used) != backends {
-			t.Errorf("%d slots and %d backends are in use, expected %d and %d", w.slots.used, len(w.ids.used), slots, backends)
+		if int(w.slots.used) != slots || w.ids.used != backends {
+			t.Errorf("%d slots and %d backends are in use, expected %d and %d", w.slots.used, w.ids.used, slots, backends)
 		}
 		if !maps.EqualFunc(datapath.tables(), tables, Target.Equal) {
 			t.Errorf("the data path has %v, expected %v", datapath.tables(), tables)

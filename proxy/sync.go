@@ -68,7 +68,7 @@ func (p *Proxy) write(s *state) error {
 	}
 	p.tell(slices.Concat(p.merger.problems(), p.answerHealth(s), s.writer.unserved.problems(p.merger.owner)))
 	p.serving.Store(&counts{
-		frontends: len(s.writer.entries), backends: len(s.writer.ids.used), slots: int(s.writer.slots.used),
+		frontends: len(s.writer.entries), backends: s.writer.ids.used, slots: int(s.writer.slots.used),
 		sources: s.writer.sources.entries(), err: s.writer.unserved.err(),
 	})
 	return errors.Join(linkErr, err)

@@ -223,8 +223,8 @@ func TestWriterChurn(t *testing.T) {
 	if datapath.grown < 10 {
 		t.Errorf("tables grew %d times only", datapath.grown)
 	}
-	if w.slots.used != 0 || len(w.ids.used) != 0 || len(datapath.sources) != 0 {
-		t.Errorf("%d slots, %d backends and the sets %v are never freed", w.slots.used, len(w.ids.used), datapath.sources)
+	if w.slots.used != 0 || w.ids.used != 0 || len(datapath.sources) != 0 {
+		t.Errorf("%d slots, %d backends and the sets %v are never freed", w.slots.used, w.ids.used, datapath.sources)
 	}
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command page writes docs/bench/NAME.md for each benchmark that has been run:
-// the text of bench/NAME/page.md with the results of bench/out/NAME.json in it.
+// the text of bench/NAME/page.md with the results of bench/out/NAME.json in it,
+// and beside it the plot bench/out/NAME.svg, if the benchmark makes one.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"slipway.dev/slipway/bench/report"
 )
@@ -60,6 +62,21 @@ func write(text, results, page string) error {
 	if err := os.MkdirAll(filepath.Dir(page), 0o755); err != nil {
 		return err
 	}
+	if err := os.WriteFile(page, []byte(full), 0o644); err != nil {
+		return err
+	}
 	fmt.Println("wrote", page)
-	return os.WriteFile(page, []byte(full), 0o644)
+	return copyPlot(strings.TrimSuffix(results, ".json")+".svg", strings.TrimSuffix(page, ".md")+".svg")
+}
+
+func copyPlot(from, to string) error {
+	plot, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println("wrote", to)
+	return os.WriteFile(to, plot, 0o644)
 }

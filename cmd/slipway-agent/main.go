@@ -27,6 +27,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"slipway.dev/slipway/cmd/inspect"
+	"slipway.dev/slipway/internal/trim"
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/node/agent"
 	"slipway.dev/slipway/proxy"
@@ -136,6 +137,12 @@ func run(ctx context.Context, cfg agent.Config, opts options) error {
 		})
 	}
 	group.Go(func() error { return serveMetrics(ctx, opts.metrics, registry) })
+	group.Go(func() error {
+		if data.WaitServing(ctx) == nil {
+			trim.Run(ctx, cfg.Log)
+		}
+		return nil
+	})
 	return group.Wait()
 }
 

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package node
+// Package trim makes a program cheap once it has started: it gives back the memory
+// that only the start has needed, and lets timers be late, so that fewer wake-ups
+// serve them. It owns the settings of the garbage collector and the timer slack of the
+// threads.
+package trim
 
 import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -14,39 +19,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// startGC is the garbage collector's target while the node starts: what is
-	// made then mostly stays, and collecting it again and again costs a third of
-	// the time.
-	startGC = 400
-	// steadyGC trades a little processor time of a node that runs for memory.
-	steadyGC = 50
-)
+// steadyGC trades a little processor time of a program that runs for memory.
+const steadyGC = 50
 
-// settleAfter are the times after the start at which memory goes back to the
-// machine: when the node is Ready, and when the caches have filled.
-var settleAfter = []time.Duration{0, 20 * time.Second, 2 * time.Minute}
+// times after the start at which memory goes back to the machine: at once, and
+// when the caches have filled.
+var times = []time.Duration{0, 20 * time.Second, 2 * time.Minute}
 
-// settle gives back what only the start has needed, and lets timers be late.
-func (m *member) settle(ctx context.Context) error {
+// Run is to be called when the program is ready. It returns when ctx ends.
+func Run(ctx context.Context, log *slog.Logger) {
 	begin := time.Now()
 	debug.SetGCPercent(steadyGC)
-	for _, after := range settleAfter {
+	for _, after := range times {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(after - time.Since(begin)):
 		}
 		debug.FreeOSMemory()
 		if err := dropProgramPages(); err != nil {
-			m.log.Info("pages of the program stay in memory", "err", err)
+			log.Info("pages of the program stay in memory", "err", err)
 		}
 		if err := relaxTimers(); err != nil {
-			m.log.Info("timers stay exact", "err", err)
+			log.Info("timers stay exact", "err", err)
 		}
 	}
 	<-ctx.Done()
-	return nil
 }
 
 // dropProgramPages takes the pages of the program file out of this process. They

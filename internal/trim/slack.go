@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package node
+package trim
 
 import (
 	"fmt"
@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// timerSlack is by how much a timer of a node that runs may be late. The
-// components wait for hundreds of timers a second, most of which only look
-// whether there is anything to do: with this, one wake-up serves many. What comes
+// timerSlack is by how much a timer may be late. The components of a node wait for
+// hundreds of timers a second, most of which only look whether there is anything to
+// do: with this, one wake-up serves many. What comes
 // from the network or a disk is not made to wait.
 const timerSlack = 5 * time.Millisecond
 
