@@ -38,6 +38,10 @@ type Config struct {
 	// NodePortAddresses say on which of the node's addresses NodePorts are served:
 	// ranges, "primary", "localhost" and "all".
 	NodePortAddresses []string
+	// Balancing and Forwarding are for connections from other hosts: how they find
+	// their backend, and how they get there on another node.
+	Balancing  proxy.Balancing
+	Forwarding proxy.Forwarding
 	// APIPort is the port of the API server.
 	APIPort uint16
 	// PodCIDRs and ServiceCIDRs are at most one of each family.
@@ -77,6 +81,8 @@ func Defaults() Config {
 		PodCIDRs:      []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")},
 		ServiceCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:10:96::/112")},
 		ClusterDomain: "cluster.local",
+		Balancing:     proxy.BalanceRandom,
+		Forwarding:    proxy.ForwardSNAT,
 		Nodes:         1,
 
 		SnapshotSchedule:  "0 */12 * * *",

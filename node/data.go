@@ -96,7 +96,7 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 	}
 	data, err := agent.Open(agent.Config{
 		NodeName: m.cfg.NodeName, NodeIPs: m.cfg.NodeIPs, ClusterCIDRs: m.cfg.PodCIDRs,
-		NodePortAddresses: m.cfg.NodePortAddresses, ProxyHealth: proxyHealth, HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
+		NodePortAddresses: m.cfg.NodePortAddresses, Balancing: m.cfg.Balancing, Forwarding: m.cfg.Forwarding, ProxyHealth: proxyHealth, HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
 		Paths: m.cfg.agentPaths(group), Client: client, Dynamic: objects, Registry: m.registry, Log: m.log,
 	})
 	if err != nil {

@@ -28,8 +28,17 @@ func (c Config) local() local.Config {
 	return local.Config{
 		Dir: c.data("nodes"), RunDir: c.run("nodes"), Executable: c.Executable,
 		NodeDataDir: c.DataDir, NodeRunDir: c.RunDir, Kubeconfig: c.Kubeconfig,
-		CIDRs: c.nodesCIDRs(), PodCIDRs: c.PodCIDRs, NodePortAddresses: c.NodePortAddresses,
+		CIDRs: c.nodesCIDRs(), PodCIDRs: c.PodCIDRs, Flags: c.proxyFlags(),
 	}
+}
+
+// proxyFlags have the local nodes serve Services as the machine itself does.
+func (c Config) proxyFlags() []string {
+	flags := []string{"--external-load-balancing=" + string(c.Balancing), "--external-forwarding=" + string(c.Forwarding)}
+	for _, text := range c.NodePortAddresses {
+		flags = append(flags, "--nodeport-addresses="+text)
+	}
+	return flags
 }
 
 // nodesCIDRs are the ranges of the bridge in the families that pods have.

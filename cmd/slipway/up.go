@@ -85,6 +85,8 @@ func nodeFlags(flags *pflag.FlagSet, cfg *node.Config) {
 	flags.StringVar(&cfg.NodeName, "node-name", "", "name of the node (default: the host name)")
 	flags.Var(addrs(&cfg.NodeIPs), "node-ip", "addresses of the node, one or one of each family (default: those of the default route's interface)")
 	flags.StringSliceVar(&cfg.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that NodePorts are served on, and the words primary, localhost and all (default: all)")
+	flags.Var(&cfg.Balancing, "external-load-balancing", "how connections from other hosts find their backend, unless the Service says")
+	flags.Var(&cfg.Forwarding, "external-forwarding", "how connections from other hosts get to backends of other nodes, unless the Service says")
 	flags.Uint16Var(&cfg.HTTPPort, "ingress-http-port", cfg.HTTPPort, "port of the ingress for HTTP")
 	flags.Uint16Var(&cfg.HTTPSPort, "ingress-https-port", cfg.HTTPSPort, "port of the ingress for HTTPS")
 	flags.BoolVarP(&cfg.Verbose, "verbose", "v", false, "log what the Kubernetes components do, not only what goes wrong")

@@ -116,10 +116,7 @@ func (s spec) laterArgs() []string {
 	for _, addr := range s.Address(s.Number) {
 		args = append(args, "--node-ip="+addr.Addr().String())
 	}
-	for _, text := range s.NodePortAddresses {
-		args = append(args, "--nodeport-addresses="+text)
-	}
-	return args
+	return append(args, s.Flags...)
 }
 
 // runOnce runs the service until it ends, or until a signal says so; that one

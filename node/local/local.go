@@ -47,8 +47,8 @@ type Config struct {
 	CIDRs []netip.Prefix
 	// PodCIDRs are those of the cluster.
 	PodCIDRs []netip.Prefix
-	// NodePortAddresses are those of the machine, which the nodes have, too.
-	NodePortAddresses []string
+	// Flags are more arguments of the service, which all nodes have.
+	Flags []string
 }
 
 // Node is one local node.
