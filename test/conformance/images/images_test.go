@@ -21,7 +21,7 @@ func testBuilder(t *testing.T) *builder {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{
-		"agnhost", "coredns", "busybox", "bash-static", "nonewprivs", "etcd", "sample-apiserver", "pause",
+		"agnhost", "coredns", "busybox", "bash-static", "nonewprivs", "regression-issue-74839", "etcd", "sample-apiserver", "pause",
 		"agnhost/porter/localhost.crt", "agnhost/porter/localhost.key",
 		"kitten/html/kitten.jpg", "kitten/html/data.json", "nautilus/html/nautilus.jpg", "nautilus/html/data.json",
 	} {

@@ -34,6 +34,9 @@ func (b *builder) recipes() []recipe {
 		{imageutils.Nonewprivs, command("nnp"), []v1.Layer{debian, b.layer(func(l *layer) {
 			l.copy("/usr/local/bin/nnp", b.program("nonewprivs"), 0o6755)
 		})}},
+		{imageutils.RegressionIssue74839, entrypoint("/regression-issue-74839"), []v1.Layer{debian, b.layer(func(l *layer) {
+			l.copy("/regression-issue-74839", b.program("regression-issue-74839"), 0o755)
+		})}},
 		{imageutils.Etcd, command("etcd"), []v1.Layer{debian, b.layer(func(l *layer) {
 			l.copy("/usr/local/bin/etcd", b.program("etcd"), 0o755)
 		})}},
