@@ -135,7 +135,9 @@ func (l *lab) randomService(t *testing.T, rnd *rand.Rand, f bpf.Frontend, first 
 	}
 	slots := s.backends
 	if f.Scope == bpf.ScopeExternal && len(s.backends) > 0 && rnd.IntN(2) == 0 {
-		for range 29 {
+		// Each backend has a part of it.
+		s.table = slices.Clone(s.backends)
+		for len(s.table) < 29 {
 			s.table = append(s.table, pick(rnd, s.backends))
 		}
 		slots = s.table

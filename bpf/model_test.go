@@ -107,6 +107,11 @@ func (m *model) uplinkIn(in *message, seen []byte) outcome {
 	} else if known && e.action == "direct" {
 		return m.passDirect(in, e)
 	}
+	if _, found := m.services[bpf.Frontend{Addr: in.dst.Addr(), Scope: bpf.ScopeExternal}]; in.later && found {
+		return gone("fragment of a forgotten connection")
+	} else if in.later {
+		return next("fragment of a forgotten connection, to the host", in)
+	}
 	return m.open(in, seen)
 }
 
@@ -122,7 +127,7 @@ func (m *model) track(in *message) (modelEntry, bool) {
 	if e.closed && flags&(syn|ack) == syn {
 		return e, false
 	}
-	if flags&(fin|rst) != 0 {
+	if flags&(fin|rst) != 0 && flags&syn == 0 {
 		for _, tuple := range []modelTuple{in.tuple(), e.back(in)} {
 			if other, there := m.conntrack[tuple]; there {
 				other.closed = true
@@ -249,11 +254,7 @@ func (m *model) lost(in *message, scope bpf.Scope) bool {
 // be expected when it may not have. A backend that is not possible is tried, and
 // another is taken; one that it does not forward to loses the packet.
 func (m *model) chosen(in *message, f bpf.Frontend, service modelService, seen []byte, possible, forwards func(bpf.Backend) bool) (*message, bpf.Backend, *outcome) {
-	client, kept := in.src.Addr(), m.kept(in.src.Addr(), service)
-	if len(service.table) > 0 && !kept.IsValid() {
-		kept = service.hashed(f, in.src)
-		m.keep(client, service, kept)
-	}
+	client, kept := in.src.Addr(), m.due(in, f, service)
 	doubtful := slices.ContainsFunc(service.backends, func(b bpf.Backend) bool { return !possible(b) })
 	if seen == nil {
 		// What was chosen cannot be told.
@@ -301,12 +302,20 @@ func (s modelService) hashed(f bpf.Frontend, client netip.AddrPort) netip.AddrPo
 	return netip.AddrPortFrom(b.Addr, b.Port)
 }
 
-// kept is the backend that a client had last, where it is known.
-func (m *model) kept(client netip.Addr, service modelService) netip.AddrPort {
-	if !service.affinity {
-		return netip.AddrPort{}
+// due is the backend that a client must get: that which it had last, or else the one
+// that a hash of it chooses; none where anything may be chosen, or cannot be told.
+func (m *model) due(in *message, f bpf.Frontend, service modelService) netip.AddrPort {
+	var last netip.AddrPort
+	known := false
+	if service.affinity {
+		last, known = m.affinity[service.number][in.src.Addr()]
 	}
-	return m.affinity[service.number][client]
+	if _, there := service.at(last); there || len(service.table) == 0 || known && !last.IsValid() {
+		return last
+	}
+	hashed := service.hashed(f, in.src)
+	m.keep(in.src.Addr(), service, hashed)
+	return hashed
 }
 
 // keep notes what a client was given, unless it keeps what it has. That may be by

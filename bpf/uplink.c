@@ -287,7 +287,10 @@ static __always_inline int transport_in(struct __sk_buff *skb, struct packet *p)
 	known = ct_track(p);
 	if (known && known->action != CT_SNAT)
 		return follow(skb, p, known);
-	return p->later ? VERDICT_NEXT : open(skb, p);
+	if (!p->later)
+		return open(skb, p);
+	/* The connection of its first fragment was forgotten meanwhile. */
+	return svc_has(&p->tuple.dst, SCOPE_EXTERNAL) ? drop(DROP_FRAGMENT) : VERDICT_NEXT;
 }
 
 SEC("tc")

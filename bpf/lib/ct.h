@@ -93,7 +93,10 @@ static __always_inline struct ct *ct_track(const struct packet *p)
 	if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && ct_is_over(&p->tuple))
 		return NULL;
 	found = ct_find(&p->tuple);
-	if (!found || !(p->tcp_flags & (TCP_FIN | TCP_RST)))
+	/* One that begins and ends at once is nobody's, and must be the same to who
+	 * sees it after XDP.
+	 */
+	if (!found || p->tcp_flags & TCP_SYN || !(p->tcp_flags & (TCP_FIN | TCP_RST)))
 		return found;
 	back = ct_back(&p->tuple, found);
 	other = bpf_map_lookup_elem(&conntrack, &back);
