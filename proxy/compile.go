@@ -129,7 +129,8 @@ func serviceOf(slice *discoveryv1.EndpointSlice) string {
 // served tells whether a Service is ours to translate.
 func served(s *corev1.Service) bool {
 	_, other := s.Labels[serviceProxyName]
-	return !other && s.Spec.Type != corev1.ServiceTypeExternalName &&
+	_, headless := s.Labels[corev1.IsHeadlessService]
+	return !other && !headless && s.Spec.Type != corev1.ServiceTypeExternalName &&
 		s.Spec.ClusterIP != corev1.ClusterIPNone && s.Spec.ClusterIP != ""
 }
 

@@ -291,9 +291,10 @@ func TestCompile(t *testing.T) {
 			}),
 			nil, []string{"10.96.0.5:80 TCP/0 ->", "198.51.100.2:80 TCP/0 ->", "198.51.100.2:80 TCP/1 ->"},
 		},
-		"headless":      {service(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }), nil, nil},
-		"external name": {service(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, nil},
-		"another proxy": {service(func(s *corev1.Service) { s.Labels = map[string]string{serviceProxyName: "x"} }), nil, nil},
+		"headless":              {service(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }), nil, nil},
+		"external name":         {service(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, nil},
+		"headless by its label": {service(func(s *corev1.Service) { s.Labels = map[string]string{corev1.IsHeadlessService: ""} }), nil, nil},
+		"another proxy":         {service(func(s *corev1.Service) { s.Labels = map[string]string{serviceProxyName: "x"} }), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tables, problems := Compile(Objects{Services: []*corev1.Service{tt.service}, Slices: tt.slices}, node)

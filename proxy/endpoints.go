@@ -113,7 +113,10 @@ func (c *compiler) ofFamilies(s *corev1.Service, all []*discoveryv1.EndpointSlic
 	out := make([]*discoveryv1.EndpointSlice, 0, len(all))
 	for _, slice := range all {
 		any, known := anyOf(slice.AddressType)
+		_, headless := slice.Labels[corev1.IsHeadlessService]
 		switch {
+		case headless:
+			// Not for proxies, by its label.
 		case !known:
 			c.sliceProblem(slice, "addressType %s: expected IPv4 or IPv6", slice.AddressType)
 		case !hasFamily(s, any):

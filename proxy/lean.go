@@ -22,13 +22,17 @@ func lean(obj any) (any, error) {
 	return obj, nil
 }
 
-// leanSlice leaves the name of the Service and, of each endpoint, addresses,
+// leanSlice leaves the labels that are read and, of each endpoint, addresses,
 // conditions, place and hints.
 func leanSlice(s *discoveryv1.EndpointSlice) {
 	s.ManagedFields, s.OwnerReferences, s.GenerateName = nil, nil, ""
-	if name, has := s.Labels[discoveryv1.LabelServiceName]; has {
-		s.Labels = map[string]string{discoveryv1.LabelServiceName: name}
+	labels := map[string]string{}
+	for _, read := range []string{discoveryv1.LabelServiceName, corev1.IsHeadlessService} {
+		if value, has := s.Labels[read]; has {
+			labels[read] = value
+		}
 	}
+	s.Labels = labels
 	packed := packerFor(s.Endpoints)
 	// As long as it must be: decoders leave room behind.
 	endpoints := make([]discoveryv1.Endpoint, len(s.Endpoints))
