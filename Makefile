@@ -128,7 +128,7 @@ peer_stamp = $(foreach package,k8s.io/component-base/version k8s.io/client-go/pk
 build_peers = cd bench/peers && $(GO_BUILD) -ldflags '-s -w $(strip $(peer_stamp))' -o '$(CURDIR)/$(PEERS)
 
 .PHONY: kube-proxy
-kube-proxy: ## Build kube-proxy, for the tests that go from it to ours and back
+kube-proxy: ## Build kube-proxy, for bench-proxy and the tests that go from it to ours and back
 	@mkdir -p $(PEERS)
 	@$(build_peers)/' k8s.io/kubernetes/cmd/kube-proxy
 
@@ -140,12 +140,7 @@ peers: kube-proxy
 
 bench-cluster: peers
 
-.PHONY: peer-kube-proxy
-peer-kube-proxy:
-	@mkdir -p $(PEERS)
-	@$(build_peers)/' k8s.io/kubernetes/cmd/kube-proxy
-
-bench-proxy: peer-kube-proxy
+bench-proxy: kube-proxy
 
 bench-%: build ## Run the benchmark NAME against its peers (root)
 	$(need_root)
