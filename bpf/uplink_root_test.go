@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -134,28 +133,9 @@ func connectAs(t testing.TB, near, far netns.NsHandle, name, farName string) wir
 		w.far, w.farMAC = link.Attrs().Index, link.Attrs().HardwareAddr
 		return netlink.LinkSetUp(link)
 	})
-	waitRunning(t, near, w.near)
-	waitRunning(t, far, w.far)
+	roottest.WaitRunning(t, near, name)
+	roottest.WaitRunning(t, far, farName)
 	return w
-}
-
-// waitRunning waits until an interface sends packets; until then it loses them.
-func waitRunning(t testing.TB, ns netns.NsHandle, index int) {
-	t.Helper()
-	roottest.Eventually(t, 5*time.Second, func() error {
-		state := netlink.LinkOperState(netlink.OperUnknown)
-		within(t, ns, func() error {
-			link, err := netlink.LinkByIndex(index)
-			if err == nil {
-				state = link.Attrs().OperState
-			}
-			return err
-		})
-		if state != netlink.OperUp {
-			return fmt.Errorf("interface %d is %s", index, state)
-		}
-		return nil
-	})
 }
 
 func address(t testing.TB, ns netns.NsHandle, index int, text string) {
