@@ -28,19 +28,23 @@ static __always_inline bool ct_stale(const struct ct *ct, __u64 now)
 	return ct_idle(ct, now) >= (__s64)CT_STALE;
 }
 
-/* Finds what to do with a packet of this tuple. Datagrams after a long pause are
- * those of another client, or may be. The clock is the coarse one, as everywhere
- * here: to read it takes a tenth of the time. Several CPUs may set the time at once;
- * all set the same, give or take a moment.
+/* Finds what to do with a packet. Datagrams after a long pause are those of another
+ * client, or may be; and a SYN after the end of a connection, or a long pause, begins
+ * another one: before that it is the same one, sent again. The clock is the coarse one,
+ * as everywhere here: to read it takes a tenth of the time. Several CPUs may set the
+ * time at once; all set the same, give or take a moment.
  */
-static __always_inline struct ct *ct_find(const struct tuple *tuple)
+static __always_inline struct ct *ct_find(const struct packet *p)
 {
-	struct ct *found = bpf_map_lookup_elem(&conntrack, tuple);
+	struct ct *found = bpf_map_lookup_elem(&conntrack, &p->tuple);
+	bool begins = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	__u64 now = bpf_ktime_get_coarse_ns();
 
-	if (found && tuple->proto == IPPROTO_UDP && ct_stale(found, now))
+	if (!found || (begins && found->closed))
 		return NULL;
-	if (found && ct_idle(found, now) > (__s64)SECOND)
+	if ((begins || p->tuple.proto == IPPROTO_UDP) && ct_stale(found, now))
+		return NULL;
+	if (ct_idle(found, now) > (__s64)SECOND)
 		found->seen = now;
 	return found;
 }
@@ -71,28 +75,15 @@ static __always_inline struct tuple ct_back(const struct tuple *tuple, const str
 	return back;
 }
 
-/* Tells whether the connection of a tuple is over, so that the first packet of
- * another one may have it. If it is not, that packet is one that was sent again.
- */
-static __always_inline bool ct_is_over(const struct tuple *tuple)
-{
-	const struct ct *found = bpf_map_lookup_elem(&conntrack, tuple);
-
-	return found && (found->closed || bpf_ktime_get_ns() - found->seen > CT_STALE);
-}
-
 /* As ct_find, and notes the end of TCP connections: a client that uses its port
  * again begins another one, which gets a backend of its own. One end may still
  * send after the other has closed, but begins nothing with a SYN.
  */
 static __always_inline struct ct *ct_track(const struct packet *p)
 {
-	struct ct *found, *other;
+	struct ct *found = ct_find(p), *other;
 	struct tuple back;
 
-	if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && ct_is_over(&p->tuple))
-		return NULL;
-	found = ct_find(&p->tuple);
 	/* One that begins and ends at once is nobody's, and must be the same to who
 	 * sees it after XDP.
 	 */

@@ -108,6 +108,19 @@ static __always_inline struct nf_conn *takeover_lookup(struct __sk_buff *skb, co
 	return bpf_skb_ct_lookup(skb, &s->key, size, &s->opts, sizeof(s->opts));
 }
 
+/* Looks up what would come back to the source of a tuple from an address. */
+static __always_inline struct nf_conn *takeover_lookup_back(struct __sk_buff *skb, struct takeover_scratch *s,
+							    const struct tuple *tuple, const struct addr *from,
+							    __be16 port)
+{
+	s->tuple.src = *from;
+	s->tuple.dst = tuple->src;
+	s->tuple.sport = port;
+	s->tuple.dport = tuple->sport;
+	s->tuple.proto = tuple->proto;
+	return takeover_lookup(skb, &s->tuple);
+}
+
 /* Tells whether a connection was begun to this address. */
 static __always_inline bool takeover_is_to(const struct nf_conn *ct, const struct addr *to, __be16 port)
 {
@@ -170,12 +183,7 @@ static __always_inline bool takeover_mirrors(struct __sk_buff *skb, const struct
 
 	if (!s)
 		return false;
-	s->tuple.src = tuple->dst;
-	s->tuple.dst = tuple->src;
-	s->tuple.sport = tuple->dport;
-	s->tuple.dport = tuple->sport;
-	s->tuple.proto = tuple->proto;
-	ct = takeover_lookup(skb, &s->tuple);
+	ct = takeover_lookup_back(skb, s, tuple, &tuple->dst, tuple->dport);
 	if (!ct)
 		return false;
 	mirrors = ct->status & IPS_NAT_MASK && s->opts.dir;
@@ -226,12 +234,7 @@ static __always_inline bool takeover_conflicts(struct __sk_buff *skb, const stru
 	s = takeover_space();
 	if (!s)
 		return false;
-	s->tuple.src = backend->addr;
-	s->tuple.dst = tuple->src;
-	s->tuple.sport = backend->port;
-	s->tuple.dport = tuple->sport;
-	s->tuple.proto = tuple->proto;
-	ct = takeover_lookup(skb, &s->tuple);
+	ct = takeover_lookup_back(skb, s, tuple, &backend->addr, backend->port);
 	if (!ct)
 		return false;
 	conflicts = ct->status & IPS_NAT_MASK && !takeover_is_to(ct, &tuple->dst, tuple->dport);
