@@ -144,7 +144,7 @@ func Stop(c Config, n Node) error {
 			return fmt.Errorf("stop local node %s: %w", n.Name, err)
 		}
 	}
-	if err := removeCgroup(n.Name); err != nil {
+	if err := errors.Join(removeCgroup(n.Name), disconnect(n)); err != nil {
 		return fmt.Errorf("stop local node %s: %w", n.Name, err)
 	}
 	if err := os.Remove(c.record(n.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {

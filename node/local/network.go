@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,28 +64,40 @@ func address(prefix netip.Prefix) *netlink.Addr {
 	return out
 }
 
-// connect links the network namespace of a process to the bridge.
-func (c Config) connect(n Node, pid int) error {
+func linkName(n Node) string { return linkPrefix + strconv.Itoa(n.Number) }
+
+// connect links a network namespace to the bridge as that of a node.
+func (c Config) connect(n Node, ns netns.NsHandle) error {
+	if err := disconnect(n); err != nil {
+		return err
+	}
 	bridge, err := netlink.LinkByName(bridgeName)
 	if err != nil {
 		return fmt.Errorf("find bridge %s: %w", bridgeName, err)
 	}
-	name := linkPrefix + strconv.Itoa(n.Number)
-	// One that an earlier process of the node has left goes with its
-	// namespace, but not at once.
-	if old, err := netlink.LinkByName(name); err == nil {
-		if err := netlink.LinkDel(old); err != nil {
-			return fmt.Errorf("remove old link %s: %w", name, err)
-		}
-	}
 	veth := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: name, MasterIndex: bridge.Attrs().Index, Flags: net.FlagUp},
-		PeerName:  uplinkName, PeerNamespace: netlink.NsPid(pid),
+		LinkAttrs: netlink.LinkAttrs{Name: linkName(n), MasterIndex: bridge.Attrs().Index, Flags: net.FlagUp},
+		PeerName:  uplinkName, PeerNamespace: netlink.NsFd(ns),
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
-		return fmt.Errorf("make link %s: %w", name, err)
+		return fmt.Errorf("make link %s: %w", linkName(n), err)
 	}
 	return nil
+}
+
+// disconnect removes a node's link, if there is one. It would go with the
+// node's namespace, but the kernel takes its time to free that.
+func disconnect(n Node) error {
+	link, err := netlink.LinkByName(linkName(n))
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	var missing netlink.LinkNotFoundError
+	// It may go between the two calls.
+	if err == nil || errors.As(err, &missing) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return fmt.Errorf("remove link %s: %w", linkName(n), err)
 }
 
 // configure sets the addresses and routes of the node from inside.
@@ -115,7 +128,7 @@ func (c Config) configure(n Node) error {
 	return nil
 }
 
-// removeNetwork removes the bridge; the links have gone with their nodes.
+// removeNetwork removes the bridge; the links went when the nodes were stopped.
 func removeNetwork() error {
 	if err := keepIn(); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"slipway.dev/slipway/internal/atomicfile"
@@ -83,12 +84,22 @@ func (c Config) launch(n Node, join []string, reportTo *os.File) error {
 		err = c.remember(n, id)
 	}
 	if err == nil {
-		err = c.connect(n, cmd.Process.Pid)
+		err = c.connectProcess(n, cmd.Process.Pid)
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()
 	}
 	return err
+}
+
+// connectProcess connects the network namespace of a process.
+func (c Config) connectProcess(n Node, pid int) error {
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return fmt.Errorf("open network namespace of process %d: %w", pid, err)
+	}
+	defer ns.Close()
+	return c.connect(n, ns)
 }
 
 func (c Config) command(n Node, join []string, ready, reportTo *os.File) (*exec.Cmd, error) {
