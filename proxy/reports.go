@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -74,11 +75,8 @@ func (r *reporter) run(ctx context.Context) error {
 			return nil
 		}
 		now := r.problems()
-		for problem := range told {
-			if !setOf(now)[problem] {
-				delete(told, problem)
-			}
-		}
+		still := setOf(now)
+		maps.DeleteFunc(told, func(problem Problem, _ bool) bool { return !still[problem] })
 		r.report(now, before, told)
 	}
 }
