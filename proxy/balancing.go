@@ -43,12 +43,19 @@ func (b *Balancing) Type() string { return "random|maglev" }
 // balancing is how connections to a Service find their backend.
 func (c *compiler) balancing(s *corev1.Service) Balancing {
 	out := c.facts.Balancing
-	if text, set := s.Annotations[balancingAnnotation]; set {
-		if err := out.Set(text); err != nil {
-			c.problem("metadata.annotations[%s] %v", balancingAnnotation, err)
-		}
-	}
+	c.annotated(s, balancingAnnotation, &out)
 	return out
+}
+
+// annotated sets what an annotation says, if the Service has it.
+func (c *compiler) annotated(s *corev1.Service, name string, value interface{ Set(string) error }) {
+	text, set := s.Annotations[name]
+	if !set {
+		return
+	}
+	if err := value.Set(text); err != nil {
+		c.problem("metadata.annotations[%s] %v", name, err)
+	}
 }
 
 // tabled tells whether a Maglev table is made for so many backends: one needs

@@ -42,10 +42,6 @@ func (f *Forwarding) Type() string { return "snat|dsr" }
 // With policy Local no other nodes' are used.
 func (c *compiler) direct(s *corev1.Service) bool {
 	out := c.facts.Forwarding
-	if text, set := s.Annotations[forwardingAnnotation]; set {
-		if err := out.Set(text); err != nil {
-			c.problem("metadata.annotations[%s] %v", forwardingAnnotation, err)
-		}
-	}
+	c.annotated(s, forwardingAnnotation, &out)
 	return out == ForwardDSR && s.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal
 }
