@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"slipway.dev/slipway/bench/sandbox"
 )
 
 // ticksPerSecond is USER_HZ, which Linux fixes at 100 for user space.
@@ -52,7 +54,7 @@ func (f footprint) String() string {
 
 // watchIdle leaves the cluster alone and measures what it uses in the time.
 func watchIdle(ctx context.Context, idle time.Duration) (footprint, error) {
-	if err := rest(ctx, min(settle, idle)); err != nil {
+	if err := sandbox.Rest(ctx, min(settle, idle)); err != nil {
 		return footprint{}, err
 	}
 	before, err := processes()
@@ -60,7 +62,7 @@ func watchIdle(ctx context.Context, idle time.Duration) (footprint, error) {
 		return footprint{}, err
 	}
 	begin := time.Now()
-	if err := rest(ctx, idle); err != nil {
+	if err := sandbox.Rest(ctx, idle); err != nil {
 		return footprint{}, err
 	}
 	after, err := processes()
@@ -68,15 +70,6 @@ func watchIdle(ctx context.Context, idle time.Duration) (footprint, error) {
 		return footprint{}, err
 	}
 	return difference(before, after, time.Since(begin)), nil
-}
-
-func rest(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }
 
 // process is one of the sandbox.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"slipway.dev/slipway/bench/sandbox"
 	"slipway.dev/slipway/internal/version"
 )
 
@@ -77,7 +78,7 @@ func measure(ctx context.Context, part string, idle time.Duration) (result, erro
 	if err := cluster.stop(); err != nil {
 		return r, fmt.Errorf("stop: %w", err)
 	}
-	if err := rest(ctx, apart); err != nil {
+	if err := sandbox.Rest(ctx, apart); err != nil {
 		return r, err
 	}
 	if r.Restart, err = timeStart(ctx, cluster, "second"); err != nil {

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+
+	"slipway.dev/slipway/bench/sandbox"
 )
 
 const (
@@ -82,7 +84,7 @@ func createSlowly(ctx context.Context, client kubernetes.Interface) (map[string]
 			return nil, err
 		}
 		made[name] = created{sent, time.Now()}
-		if err := rest(ctx, watchPause); err != nil {
+		if err := sandbox.Rest(ctx, watchPause); err != nil {
 			return nil, err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"slipway.dev/slipway/bench/sandbox"
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/internal/trim"
 	"slipway.dev/slipway/proxy"
@@ -82,7 +83,7 @@ func runAgent(ctx context.Context, cfg agentConfig) error {
 
 func awaitSynced(ctx context.Context, service *proxy.Proxy) error {
 	for !service.Synced() {
-		if err := rest(ctx, 20*time.Millisecond); err != nil {
+		if err := sandbox.Rest(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/bench/report"
+	"slipway.dev/slipway/bench/sandbox"
 )
 
 // plan is what is to be measured.
@@ -216,7 +217,7 @@ func timeChanges(ctx context.Context, p plan, c *cluster, s *side) ([]float64, e
 		return nil, err
 	}
 	// Until nobody is led to the second server any more.
-	if err := rest(ctx, settle); err != nil {
+	if err := sandbox.Rest(ctx, settle); err != nil {
 		return nil, err
 	}
 	observer, err := s.spawn(s.node.client, order{Watch: []netip.AddrPort{netip.AddrPortFrom(clusterIP(number), servicePort)}})
@@ -234,7 +235,7 @@ func timeChanges(ctx context.Context, p plan, c *cluster, s *side) ([]float64, e
 	}
 	var out []float64
 	for i := range count {
-		if err := rest(ctx, changeGap[s.name]); err != nil {
+		if err := sandbox.Rest(ctx, changeGap[s.name]); err != nil {
 			return nil, err
 		}
 		begin := monotonic()

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // self is this program again, with an order. Orders are long: they go through
@@ -124,15 +123,6 @@ func used(pid int) (cpu, resident float64, err error) {
 		return 0, 0, fmt.Errorf("no VmRSS in the status of process %d: %w", pid, err)
 	}
 	return cpu, kilobytes * 1024 / 1e6, nil
-}
-
-func rest(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }
 
 // tail is an error with the last lines of a log.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"slipway.dev/slipway/bench/sandbox"
 	"slipway.dev/slipway/node/host"
 )
 
@@ -103,7 +104,7 @@ func (s *side) bringUp(ctx context.Context, c *cluster) (cost, error) {
 		return cost{}, fmt.Errorf("wait for all Services: %w", err)
 	}
 	out := cost{Took: float64(seen.At-begin) / 1e9}
-	if err := rest(ctx, settle); err != nil {
+	if err := sandbox.Rest(ctx, settle); err != nil {
 		return out, err
 	}
 	out.CPU, out.Resident, err = used(s.program.Process.Pid)
