@@ -145,6 +145,9 @@ func (r *results) size(ctx context.Context, p plan, count int, last bool) (err e
 		}
 	}()
 	for _, name := range proxies {
+		if err := alone(ctx, sides, nil); err != nil {
+			return err
+		}
 		s, took, err := start(ctx, name, c, p.Limit)
 		if r.missing(name, c.shape, p.Limit, err) {
 			continue
@@ -168,6 +171,9 @@ func (r *results) size(ctx context.Context, p plan, count int, last bool) (err e
 		return fmt.Errorf("cost of programs: %w", err)
 	}
 	for _, s := range sides {
+		if err := alone(ctx, sides, s.node); err != nil {
+			return err
+		}
 		if r.Changes[s.name], err = timeChanges(ctx, p, c, s); err != nil {
 			return fmt.Errorf("change of an endpoint, %s: %w", s.name, err)
 		}
@@ -189,6 +195,9 @@ func (r *sizeResult) round(ctx context.Context, p plan, objects population, side
 				l.To, from = objects.nodePorts(), s.node.outside
 			case s.name == direct:
 				l.To = objects.endpointAddrs()
+			}
+			if err := alone(ctx, sides, s.node); err != nil {
+				return err
 			}
 			got, err := s.load(ctx, from, l)
 			if err != nil {

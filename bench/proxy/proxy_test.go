@@ -211,3 +211,15 @@ func TestRoundUp(t *testing.T) {
 		}
 	}
 }
+
+func TestParseBusy(t *testing.T) {
+	got, err := parseBusy([]byte("cpu  100 20 30 4000 500 6 7 0 0 0\ncpu0 1 1 1 1 1 1 1 0 0 0\n"))
+	if want := 1630 * time.Millisecond; err != nil || got != want {
+		t.Errorf("%v (%v), expected %v", got, err, want)
+	}
+	for _, bad := range []string{"", "cpu 1 2 3\n", "intr 1 2 3 4 5 6 7 8\n", "cpu a b c d e f g h\n"} {
+		if got, err := parseBusy([]byte(bad)); err == nil {
+			t.Errorf("%q is %v, expected an error", bad, got)
+		}
+	}
+}

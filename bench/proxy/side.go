@@ -156,6 +156,7 @@ func (s *side) stop() error {
 	var errs []error
 	if s.program != nil {
 		_ = s.program.Process.Signal(syscall.SIGTERM)
+		_ = s.program.Process.Signal(syscall.SIGCONT) // It may be halted.
 		limit := time.AfterFunc(stopTimeout, func() { _ = s.program.Process.Kill() })
 		_ = s.program.Wait() // Why it has ended is in its log.
 		limit.Stop()
