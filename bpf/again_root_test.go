@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -126,5 +127,31 @@ func TestRootPortAgainAfterPause(t *testing.T) {
 				t.Errorf("after a pause: got %q", got)
 			}
 		})
+	}
+}
+
+// TestRootDirectAfterService has a client use its port again straight to the
+// backend that a Service had led it to.
+func TestRootDirectAfterService(t *testing.T) {
+	l := newLab(t)
+	for family, a := range labAddrs {
+		within(t, l.outside, func() error {
+			pod := netip.MustParseAddr(a.pod)
+			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(pod, pod.BitLen()), Gw: net.ParseIP(a.node)})
+		})
+		for name, server := range map[string]netip.AddrPort{
+			"pod": serveIn(t, l.pod, a.pod, "pod"), "host network": serveIn(t, l.node, a.node, "host network"),
+		} {
+			t.Run(family+" "+name, func(t *testing.T) {
+				flags := map[string]bpf.BackendFlags{"pod": bpf.BackendLocalPod, "host network": bpf.BackendLocalHost}[name]
+				frontend := bpf.Frontend{Addr: netip.MustParseAddr(a.node), Port: 30001, Protocol: bpf.ProtocolTCP, Scope: bpf.ScopeExternal}
+				publish(t, l.datapath, frontend, 0, bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: flags})
+				for i, to := range []netip.AddrPort{netip.AddrPortFrom(frontend.Addr, frontend.Port), server, server} {
+					if got := askAgain(t, l.outside, 50200, to, reset); got != name {
+						t.Errorf("connection %d, to %s: got %q", i, to, got)
+					}
+				}
+			})
+		}
 	}
 }

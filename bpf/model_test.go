@@ -38,8 +38,9 @@ type modelTuple struct {
 type modelEntry struct {
 	action   string // "dnat", "snat", "both" or "direct"
 	src, dst netip.AddrPort
-	// closed is a TCP connection that one end has closed.
-	closed bool
+	// closed is a TCP connection that one end has closed; over, that the one who
+	// sends these packets has, or either by a reset.
+	closed, over bool
 	// uplink is set for replies to another host.
 	uplink bool
 }
@@ -124,16 +125,18 @@ func (m *model) track(in *message) (modelEntry, bool) {
 	}
 	const fin, syn, rst, ack = 1, 2, 4, 16
 	flags := in.payload[13]
-	if e.closed && flags&(syn|ack) == syn {
+	if flags&(syn|ack) == syn && e.closed || flags&(syn|ack) == syn|ack && e.over {
+		delete(m.conntrack, in.tuple())
 		return e, false
 	}
 	if flags&(fin|rst) != 0 && flags&syn == 0 {
-		for _, tuple := range []modelTuple{in.tuple(), e.back(in)} {
-			if other, there := m.conntrack[tuple]; there {
-				other.closed = true
-				m.conntrack[tuple] = other
-			}
+		if other, there := m.conntrack[e.back(in)]; there {
+			other.closed, other.over = true, other.over || flags&rst != 0
+			m.conntrack[e.back(in)] = other
 		}
+		noted := e
+		noted.closed, noted.over = true, true
+		m.conntrack[in.tuple()] = noted
 	}
 	return e, true
 }

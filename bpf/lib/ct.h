@@ -28,22 +28,35 @@ static __always_inline bool ct_stale(const struct ct *ct, __u64 now)
 	return ct_idle(ct, now) >= (__s64)CT_STALE;
 }
 
+/* Tells whether a SYN belongs to another connection than the one that was closed. An
+ * answer to one is sent again until the other end has it, which may have closed.
+ */
+static __always_inline bool ct_again(const struct packet *p, const struct ct *known)
+{
+	if (!(p->tcp_flags & TCP_SYN))
+		return false;
+	return known->closed & (p->tcp_flags & TCP_ACK ? CT_OVER : CT_CLOSED);
+}
+
 /* Finds what to do with a packet. Datagrams after a long pause are those of another
  * client, or may be; and a SYN after the end of a connection, or a long pause, begins
- * another one: before that it is the same one, sent again. The clock is the coarse one,
- * as everywhere here: to read it takes a tenth of the time. Several CPUs may set the
- * time at once; all set the same, give or take a moment.
+ * another one: before that it is the same one, sent again. The old one is forgotten:
+ * the new one need not be a service's. The clock is the coarse one, as everywhere
+ * here: to read it takes a tenth of the time. Several CPUs may set the time at once;
+ * all set the same, give or take a moment.
  */
 static __always_inline struct ct *ct_find(const struct packet *p)
 {
 	struct ct *found = bpf_map_lookup_elem(&conntrack, &p->tuple);
-	bool begins = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	bool begins = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || p->tuple.proto == IPPROTO_UDP;
 	__u64 now = bpf_ktime_get_coarse_ns();
 
-	if (!found || (begins && found->closed))
+	if (!found)
 		return NULL;
-	if ((begins || p->tuple.proto == IPPROTO_UDP) && ct_stale(found, now))
+	if (ct_again(p, found) || (begins && ct_stale(found, now))) {
+		bpf_map_delete_elem(&conntrack, &p->tuple);
 		return NULL;
+	}
 	if (ct_idle(found, now) > (__s64)SECOND)
 		found->seen = now;
 	return found;
@@ -77,7 +90,7 @@ static __always_inline struct tuple ct_back(const struct tuple *tuple, const str
 
 /* As ct_find, and notes the end of TCP connections: a client that uses its port
  * again begins another one, which gets a backend of its own. One end may still
- * send after the other has closed, but begins nothing with a SYN.
+ * send after the other has closed, unless that was by a reset.
  */
 static __always_inline struct ct *ct_track(const struct packet *p)
 {
@@ -92,8 +105,8 @@ static __always_inline struct ct *ct_track(const struct packet *p)
 	back = ct_back(&p->tuple, found);
 	other = bpf_map_lookup_elem(&conntrack, &back);
 	if (other)
-		other->closed = true;
-	found->closed = true;
+		other->closed |= p->tcp_flags & TCP_RST ? CT_CLOSED | CT_OVER : CT_CLOSED;
+	found->closed |= CT_CLOSED | CT_OVER;
 	return found;
 }
 
@@ -111,6 +124,22 @@ static __always_inline bool ct_replace(const struct tuple *back, const struct ct
 	return true;
 }
 
+/* Enters the way back of a connection, unless it belongs to another one. Most have
+ * none yet, so that is tried first.
+ */
+static __always_inline bool ct_enter_reply(const struct tuple *back, const struct ct *reply)
+{
+	const struct ct *other;
+
+	if (!bpf_map_update_elem(&conntrack, back, reply, BPF_NOEXIST))
+		return true;
+	other = bpf_map_lookup_elem(&conntrack, back);
+	if (other && (other->port != reply->port || !addr_equal(&other->addr, &reply->addr)) &&
+	    !ct_replace(back, other, reply->seen))
+		return false;
+	return !bpf_map_update_elem(&conntrack, back, reply, BPF_ANY);
+}
+
 /* Enters both ways of a connection to a service: requests go to the backend,
  * replies come from the service address. Fills in what to do with requests. Returns
  * 0, or a negative number when the way back belongs to another connection. The
@@ -120,7 +149,6 @@ __noinline int ct_create(const struct tuple *tuple, const struct backend *backen
 {
 	struct tuple back = {};
 	struct ct reply = { .action = CT_SNAT, .reply = true, .ifindex = ifindex };
-	const struct ct *other;
 
 	if (!tuple || !backend || !request)
 		return -DROP_REWRITE;
@@ -132,7 +160,6 @@ __noinline int ct_create(const struct tuple *tuple, const struct backend *backen
 	reply.addr = tuple->dst;
 	reply.port = tuple->dport;
 	reply.seen = bpf_ktime_get_coarse_ns();
-	other = bpf_map_lookup_elem(&conntrack, &back);
 	*request = (struct ct){
 		.addr = backend->addr,
 		.port = backend->port,
@@ -140,12 +167,7 @@ __noinline int ct_create(const struct tuple *tuple, const struct backend *backen
 		.ifindex = ifindex,
 		.seen = reply.seen,
 	};
-	if (other && (other->port != tuple->dport || !addr_equal(&other->addr, &tuple->dst)) &&
-	    !ct_replace(&back, other, reply.seen))
-		return -DROP_CT_FULL;
-	if (bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))
-		return -DROP_CT_FULL;
-	if (bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY))
+	if (!ct_enter_reply(&back, &reply) || bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY))
 		return -DROP_CT_FULL;
 	return 0;
 }

@@ -138,6 +138,11 @@ enum ct_action {
 	CT_DSR = 4, /* as CT_DNAT, to another node that answers itself; from is the source */
 };
 
+enum ct_closed {
+	CT_CLOSED = 1 << 0, /* one end has closed: another connection may have the tuple */
+	CT_OVER = 1 << 1, /* who sends these packets has closed, or all is over */
+};
+
 /* What to do with packets of a tuple. A translated connection has two entries,
  * one for each way.
  */
@@ -147,7 +152,7 @@ struct ct {
 	__be16 port;
 	__be16 from_port;
 	__u16 action;
-	__u16 closed; /* another connection may have the tuple */
+	__u16 closed; /* of enum ct_closed */
 	__u32 ifindex; /* CT_SNAT: the uplink that the client is behind */
 	__u32 reply; /* packets come from the backend */
 	__u64 seen; /* when it was last used, ns since boot; set once a second */
