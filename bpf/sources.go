@@ -10,7 +10,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// SetSources enters ranges of addresses into a set; set is not 0.
+// ServiceRanges is the set of all addresses that cluster addresses are taken from.
+// What is for one that no Service has does not leave the node.
+const ServiceRanges = 0
+
+// SetSources enters ranges of addresses into a set.
 func (d *Datapath) SetSources(set uint32, ranges []netip.Prefix) error {
 	for _, r := range ranges {
 		if err := d.maps.Sources.Put(toSource(set, r), uint8(1)); err != nil {
@@ -31,7 +35,7 @@ func (d *Datapath) DeleteSources(set uint32, ranges []netip.Prefix) error {
 	return nil
 }
 
-// Sources returns all sets.
+// Sources returns all sets by their numbers.
 func (d *Datapath) Sources() (map[uint32][]netip.Prefix, error) {
 	out := map[uint32][]netip.Prefix{}
 	var key uplinkSource

@@ -124,7 +124,7 @@ func agentRole() *rbacv1.ClusterRole {
 		// Service proxy, ingress, names.
 		rule("", []string{"services", "namespaces", "nodes", "pods", "secrets", "configmaps"}, read),
 		rule("discovery.k8s.io", []string{"endpointslices"}, append(read, write...)),
-		rule("networking.k8s.io", []string{"ingresses", "ingressclasses", "networkpolicies"}, read),
+		rule("networking.k8s.io", []string{"ingresses", "ingressclasses", "networkpolicies", "servicecidrs"}, read),
 		rule("networking.k8s.io", []string{"ingresses/status"}, []string{"update", "patch"}),
 		rule("", []string{"nodes"}, []string{"patch"}),
 		rule("", []string{"services/status", "nodes/status"}, []string{"update", "patch"}),

@@ -87,6 +87,7 @@ type Proxy struct {
 	nodes    corelisters.NodeLister
 	pods     corelisters.PodLister
 	synced   []cache.InformerSynced
+	ranges   *serviceRanges
 	changes  *changes
 	// tables is locked where they are changed, and where another goroutine
 	// than the one that does reads them.
@@ -135,6 +136,7 @@ func New(cfg Config) (*Proxy, error) {
 		p.listen(slices, p.sliceChanged),
 		p.listen(cfg.Pods.Informer(), p.podChanged),
 		p.watchNodes(cfg.Informers.Core().V1().Nodes()),
+		p.watchServiceRanges(cfg.Informers.Networking().V1().ServiceCIDRs()),
 	)
 }
 

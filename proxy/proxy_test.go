@@ -42,6 +42,18 @@ func (m *machine) DeleteFrontend(k bpf.Frontend) error {
 	return m.fake.DeleteFrontend(k)
 }
 
+func (m *machine) SetSources(set uint32, ranges []netip.Prefix) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fake.SetSources(set, ranges)
+}
+
+func (m *machine) DeleteSources(set uint32, ranges []netip.Prefix) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fake.DeleteSources(set, ranges)
+}
+
 func (m *machine) has(k bpf.Frontend) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"slipway.dev/slipway/bpf"
 )
 
 // sourceSets gives each list of source ranges that is in use a set in the data
@@ -29,6 +31,7 @@ func newSourceSets(datapath Datapath) (*sourceSets, error) {
 		return nil, err
 	}
 	s := &sourceSets{datapath: datapath, ids: map[string]uint32{}, used: map[uint32]*sourceSet{}}
+	delete(known, bpf.ServiceRanges) // Not of frontends.
 	for id, ranges := range known {
 		s.used[id] = &sourceSet{ranges: ranges}
 	}

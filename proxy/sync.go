@@ -25,7 +25,7 @@ type state struct {
 	facts  Facts
 	checks map[types.NamespacedName]health.Check
 	// all says that the data path may differ from the tables anywhere; links
-	// that an uplink may be without its programs.
+	// that an uplink may be without its programs, or service ranges be missing.
 	all, links bool
 	// full says that the last write went through all frontends.
 	full bool
@@ -83,6 +83,7 @@ func (p *Proxy) compile(s *state, now change) error {
 		if facts, linkErr = p.look(s.node); facts.NodeName == "" {
 			return linkErr
 		}
+		linkErr = errors.Join(linkErr, p.ranges.write())
 		s.links = linkErr != nil
 		if p.merger == nil || !facts.equal(s.facts) {
 			s.facts = facts

@@ -66,10 +66,17 @@ func (f *fake) SetBackend(id uint32, b bpf.Backend) error {
 	return f.write(func() { f.backends[id] = b })
 }
 func (f *fake) SetSources(set uint32, ranges []netip.Prefix) error {
-	return f.write(func() { f.sources[set] = ranges })
+	return f.write(func() {
+		f.sources[set] = slices.Compact(slices.SortedFunc(slices.Values(slices.Concat(f.sources[set], ranges)), comparePrefixes))
+	})
 }
-func (f *fake) DeleteSources(set uint32, _ []netip.Prefix) error {
-	return f.write(func() { delete(f.sources, set) })
+func (f *fake) DeleteSources(set uint32, ranges []netip.Prefix) error {
+	return f.write(func() {
+		f.sources[set] = slices.DeleteFunc(slices.Clone(f.sources[set]), func(r netip.Prefix) bool { return slices.Contains(ranges, r) })
+		if len(f.sources[set]) == 0 {
+			delete(f.sources, set)
+		}
+	})
 }
 func (f *fake) Sources() (map[uint32][]netip.Prefix, error)    { return maps.Clone(f.sources), nil }
 func (f *fake) Frontends() (map[bpf.Frontend]bpf.Range, error) { return maps.Clone(f.frontends), nil }

@@ -26,16 +26,22 @@ static __always_inline int svc_empty(const struct frontend *frontend)
 	return frontend->flags & FRONTEND_SILENT ? SVC_SILENT : SVC_EMPTY;
 }
 
-/* Tells whether a client may use a frontend. */
-static __always_inline bool svc_allows(const struct frontend *frontend, const struct addr *client)
+/* Tells whether an address is in a range of a set. */
+static __always_inline bool svc_in_set(__u32 set, const struct addr *addr)
 {
 	struct source who = {
 		.prefixlen = 8 * (sizeof(who.set) + sizeof(who.addr)),
-		.set = frontend->sources << 1 | !addr_is_v4(client),
-		.addr = *client,
+		.set = set << 1 | !addr_is_v4(addr),
+		.addr = *addr,
 	};
 
-	return !frontend->sources || bpf_map_lookup_elem(&sources, &who);
+	return bpf_map_lookup_elem(&sources, &who);
+}
+
+/* Tells whether a client may use a frontend. */
+static __always_inline bool svc_allows(const struct frontend *frontend, const struct addr *client)
+{
+	return !frontend->sources || svc_in_set(frontend->sources, client);
 }
 
 /* Tells whether an address is one that only Services have. */

@@ -61,6 +61,9 @@ struct source {
 };
 _Static_assert(sizeof(struct source) == 24, "source");
 
+/* The set of all addresses that cluster addresses are taken from. */
+#define SET_SERVICES 0
+
 /* A client of a Service with affinity, by whichever of its addresses. */
 struct affinity_key {
 	__u64 service;

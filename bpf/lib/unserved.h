@@ -5,10 +5,9 @@
 #include "svc.h"
 
 /* Refuses a datagram to a cluster address and port without backends. It comes from
- * a socket that was connected to it, which succeeds. Nobody routes such addresses:
- * it would leave the cluster.
+ * a socket that was connected to it, which succeeds.
  */
-static __always_inline int refuse_unserved(struct __sk_buff *skb, const struct packet *p, __u64 direction)
+static __always_inline int refuse_empty(struct __sk_buff *skb, const struct packet *p, __u64 direction)
 {
 	struct frontend_key key = {
 		.addr = p->tuple.dst,
@@ -16,12 +15,19 @@ static __always_inline int refuse_unserved(struct __sk_buff *skb, const struct p
 		.proto = p->tuple.proto,
 		.scope = SCOPE_CLUSTER,
 	};
-	const struct frontend *found;
+	const struct frontend *found = svc_frontend(&key);
 
-	if (!p->ports || p->tuple.proto != IPPROTO_UDP || !svc_has(&p->tuple.dst, SCOPE_CLUSTER))
+	return p->tuple.proto != IPPROTO_UDP || (found && found->count) ? VERDICT_NEXT : reject(skb, p, direction);
+}
+
+/* Keeps in what would leave the node for a cluster address: nobody routes these. One
+ * that no Service has may be one's in a moment: the client tries again.
+ */
+static __always_inline int refuse_unserved(struct __sk_buff *skb, const struct packet *p, __u64 direction)
+{
+	if (!p->ports || !packet_opens(p))
 		return VERDICT_NEXT;
-	found = svc_frontend(&key);
-	if (found && found->count)
-		return VERDICT_NEXT;
-	return reject(skb, p, direction);
+	if (svc_has(&p->tuple.dst, SCOPE_CLUSTER))
+		return refuse_empty(skb, p, direction);
+	return svc_in_set(SET_SERVICES, &p->tuple.dst) ? drop(DROP_NO_ENDPOINT) : VERDICT_NEXT;
 }
