@@ -23,10 +23,10 @@ import (
 // startTimeout bounds the time from start to a Ready node.
 const startTimeout = 3 * time.Minute
 
-// startGC is the garbage collector's target while the node starts: what is
-// made then mostly stays, and collecting it again and again costs a third of
-// the time.
-const startGC = 400
+// startGC is the garbage collector's target while the node starts. What is made then
+// mostly stays; with few collections it lies in pieces between garbage, whose memory
+// cannot be given back.
+const startGC = 50
 
 // member is this machine as a part of a cluster: a server, or a node that has
 // joined; it is being started or runs.

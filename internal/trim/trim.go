@@ -19,9 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// steadyGC trades a little processor time of a program that runs for memory.
-const steadyGC = 50
-
 // times after the start at which memory goes back to the machine: at once, and
 // when the caches have filled.
 var times = []time.Duration{0, 20 * time.Second, 2 * time.Minute}
@@ -29,7 +26,7 @@ var times = []time.Duration{0, 20 * time.Second, 2 * time.Minute}
 // Run is to be called when the program is ready. It returns when ctx ends.
 func Run(ctx context.Context, log *slog.Logger) {
 	begin := time.Now()
-	debug.SetGCPercent(steadyGC)
+	keepPace()
 	for _, after := range times {
 		select {
 		case <-ctx.Done():
