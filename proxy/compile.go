@@ -5,6 +5,8 @@ package proxy
 import (
 	"fmt"
 	"hash/fnv"
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -51,6 +53,15 @@ type Facts struct {
 
 // Tables are what each frontend leads to.
 type Tables map[bpf.Frontend]Target
+
+func (t Tables) at(f bpf.Frontend) (Target, bool) {
+	target, wanted := t[f]
+	return target, wanted
+}
+
+func (t Tables) all() iter.Seq[bpf.Frontend] { return maps.Keys(t) }
+
+func (t Tables) count() int { return len(t) }
 
 // Target is what a frontend leads to.
 type Target struct {
@@ -101,7 +112,7 @@ func (p Problem) Error() string { return p.Object + ": " + p.Message }
 // there is none those that still serve while they terminate.
 func Compile(objects Objects, facts Facts) (Tables, []Problem) {
 	all := merge(objects, facts)
-	return all.tables, all.problems()
+	return all.tables(), all.problems()
 }
 
 // merge compiles all objects at once.
