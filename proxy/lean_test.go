@@ -17,6 +17,7 @@ func TestLean(t *testing.T) {
 	hints := &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z2"}}}
 	managed := []metav1.ManagedFieldsEntry{{Manager: "someone"}}
 	labels := map[string]string{"app": "web"}
+	single := corev1.IPFamilyPolicySingleStack
 	owners := []metav1.OwnerReference{{Kind: "Service", Name: "web"}}
 	for _, test := range []struct {
 		name       string
@@ -61,12 +62,19 @@ func TestLean(t *testing.T) {
 			name: "Service",
 			from: &corev1.Service{
 				ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: labels, ManagedFields: managed, OwnerReferences: owners},
-				Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.5", Selector: labels},
+				Spec: corev1.ServiceSpec{
+					ClusterIP: "10.96.0.5", Selector: labels, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: &single,
+				},
 			},
 			want: &corev1.Service{
-				ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: labels, OwnerReferences: owners},
+				ObjectMeta: metav1.ObjectMeta{Name: "web", OwnerReferences: owners},
 				Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.5"},
 			},
+		},
+		{
+			name: "Service of another proxy",
+			from: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web", serviceProxyName: "other"}}},
+			want: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{serviceProxyName: "other"}}},
 		},
 		{name: "another object", from: &corev1.Node{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}, want: &corev1.Node{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}},
 	} {
