@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -22,11 +21,6 @@ import (
 
 // startTimeout bounds the time from start to a Ready node.
 const startTimeout = 3 * time.Minute
-
-// startGC is the garbage collector's target while the node starts: what is
-// made then mostly stays, and collecting it again and again costs a third of
-// the time.
-const startGC = 400
 
 // member is this machine as a part of a cluster: a server, or a node that has
 // joined; it is being started or runs.
@@ -69,7 +63,7 @@ func (m *member) run(ctx context.Context, start func(context.Context) error) err
 	if err := stampData(m.cfg); err != nil {
 		return err
 	}
-	debug.SetGCPercent(startGC)
+	trim.Start()
 	user := ctx
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
