@@ -162,7 +162,7 @@ func (w *writer) either(to desired) iter.Seq[bpf.Frontend] {
 // update is apply for some frontends; the data path has the others already.
 func (w *writer) update(to desired, frontends iter.Seq[bpf.Frontend]) (int, error) {
 	w.collect()
-	w.wanted = uint32(to.count())
+	w.expect(uint32(to.count()))
 	changed := 0
 	for frontend := range frontends {
 		target, wanted := to.at(frontend)
