@@ -92,3 +92,15 @@ func TestLean(t *testing.T) {
 		})
 	}
 }
+
+// TestLeanNamesOnce has endpoints on one node share its name.
+func TestLeanNamesOnce(t *testing.T) {
+	one, same := "n1", "n1"
+	s := &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{NodeName: &one}, {NodeName: &same}}}
+	if _, err := lean(s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Endpoints[0].NodeName != s.Endpoints[1].NodeName {
+		t.Error("each endpoint has a name of its own")
+	}
+}
