@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/cilium/ebpf"
+	"golang.org/x/sync/errgroup"
 )
 
 // Config of a Datapath.
@@ -74,86 +74,27 @@ func (d *Datapath) load() error {
 	if err := d.openGrowing(); err != nil {
 		return err
 	}
+	// The first one makes the maps, which all others only find.
+	l := d.newLoader()
 	var sock sockObjects
-	if err := d.loadObject("sock", loadSock, &sock); err != nil {
+	if err := l.load("sock", loadSock, &sock); err != nil {
 		return err
 	}
-	d.sock = sock.sockPrograms
-	d.onClose(sock.Close)
 	var pod podObjects
-	if err := d.loadObject("pod", loadPod, &pod); err != nil {
-		return err
-	}
-	d.pod = pod.podPrograms
-	d.onClose(pod.Close)
 	var uplink uplinkObjects
-	if err := d.loadObject("uplink", loadUplink, &uplink); err != nil {
-		return err
-	}
-	d.uplink, d.maps = uplink.uplinkPrograms, uplink.uplinkMaps
-	d.onClose(uplink.Close)
 	var wire wireObjects
-	if err := d.loadObject("wire", loadWire, &wire); err != nil {
-		return err
-	}
-	d.wire = wire.wirePrograms
-	d.onClose(wire.Close)
 	var count countObjects
-	if err := d.loadObject("count", loadCount, &count); err != nil {
+	var group errgroup.Group
+	group.Go(func() error { return l.load("pod", loadPod, &pod) })
+	group.Go(func() error { return l.load("uplink", loadUplink, &uplink) })
+	group.Go(func() error { return l.load("wire", loadWire, &wire) })
+	group.Go(func() error { return l.load("count", loadCount, &count) })
+	if err := group.Wait(); err != nil {
 		return err
 	}
-	d.count = count.countPrograms
-	d.onClose(count.Close)
+	d.sock, d.pod, d.uplink, d.maps = sock.sockPrograms, pod.podPrograms, uplink.uplinkPrograms, uplink.uplinkMaps
+	d.wire, d.count = wire.wirePrograms, count.countPrograms
 	return nil
-}
-
-// loadObject loads one compiled file; all of them share the pinned maps.
-func (d *Datapath) loadObject(name string, spec func() (*ebpf.CollectionSpec, error), into any) error {
-	for {
-		blueprint, err := spec()
-		if err != nil {
-			return fmt.Errorf("read bpf object %s: %w", name, err)
-		}
-		err = blueprint.LoadAndAssign(into, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.cfg.mapDir()}})
-		if err == nil {
-			return nil
-		}
-		replaced, unpinErr := d.unpinIncompatible(blueprint)
-		if !errors.Is(err, ebpf.ErrMapIncompatible) || unpinErr != nil || replaced == 0 {
-			return fmt.Errorf("load bpf object %s: %w", name, errors.Join(err, unpinErr))
-		}
-	}
-}
-
-// unpinIncompatible unpins the maps that do not fit the object, and returns
-// how many those were. Programs of the other release keep theirs until their
-// links are updated.
-func (d *Datapath) unpinIncompatible(spec *ebpf.CollectionSpec) (int, error) {
-	count := 0
-	for name, want := range spec.Maps {
-		if want.Pinning != ebpf.PinByName {
-			continue
-		}
-		path := filepath.Join(d.cfg.mapDir(), name)
-		have, err := ebpf.LoadPinnedMap(path, nil)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return count, fmt.Errorf("open pinned map %s: %w", name, err)
-		}
-		err = want.Compatible(have)
-		have.Close()
-		if err == nil {
-			continue
-		}
-		d.cfg.Log.Warn("pinned map has another layout, making a new one", "map", name, "err", err)
-		if err := os.Remove(path); err != nil {
-			return count, fmt.Errorf("unpin map %s: %w", name, err)
-		}
-		count++
-	}
-	return count, nil
 }
 
 func (d *Datapath) onClose(fn func() error) {

@@ -23,10 +23,9 @@ func (d *Datapath) scanner() (*scanner, error) {
 		return d.scan, nil
 	}
 	var objects staleObjects
-	if err := d.loadObject("stale", loadStale, &objects); err != nil {
+	if err := d.newLoader().load("stale", loadStale, &objects); err != nil {
 		return nil, err
 	}
-	d.onClose(objects.Close)
 	s := &scanner{stale: objects.Stale, iters: map[Protocol]*link.Iter{}}
 	for protocol, program := range map[Protocol]*ebpf.Program{ProtocolTCP: objects.StaleTcp, ProtocolUDP: objects.StaleUdp} {
 		it, err := link.AttachIter(link.IterOptions{Program: program})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,17 +72,24 @@ func (d *Datapath) openGrowing() error {
 	if err := d.newGrowing(blueprint); err != nil {
 		return err
 	}
+	// At once, as the kernel makes each wait.
+	var group errgroup.Group
 	for t, g := range d.grow {
-		err := g.open(blueprint.Maps[string(t)], d.cfg.mapDir())
-		if errors.Is(err, ErrOtherLayout) || errors.Is(err, ebpf.ErrMapIncompatible) {
-			d.cfg.Log.Warn("pinned map has another layout, making a new one", "map", t, "err", err)
-			if err = os.Remove(filepath.Join(d.cfg.mapDir(), string(t))); err == nil {
-				err = g.open(blueprint.Maps[string(t)], d.cfg.mapDir())
-			}
+		group.Go(func() error { return d.adoptTable(t, g, blueprint.Maps[string(t)]) })
+	}
+	return group.Wait()
+}
+
+func (d *Datapath) adoptTable(t Table, g *growing, outer *ebpf.MapSpec) error {
+	err := g.open(outer, d.cfg.mapDir())
+	if errors.Is(err, ErrOtherLayout) || errors.Is(err, ebpf.ErrMapIncompatible) {
+		d.cfg.Log.Warn("pinned map has another layout, making a new one", "map", t, "err", err)
+		if err = os.Remove(filepath.Join(d.cfg.mapDir(), string(t))); err == nil {
+			err = g.open(outer, d.cfg.mapDir())
 		}
-		if err != nil {
-			return fmt.Errorf("open table %s: %w", t, err)
-		}
+	}
+	if err != nil {
+		return fmt.Errorf("open table %s: %w", t, err)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ type backendIDs struct {
 	capacity uint32
 	next     uint32
 	free     []uint32
-	ids      map[bpf.Backend]uint32
+	ids      map[backendKey]uint32
 	// uses are by id; one that is not in use has a count of 0.
 	uses []backendUse
 	// used is how many are.
@@ -18,12 +18,21 @@ type backendIDs struct {
 }
 
 type backendUse struct {
-	backend bpf.Backend
-	count   int
+	key   backendKey
+	count uint32
 }
 
+// backendKey is a backend as small as can be and without pointers: there are many.
+type backendKey struct {
+	addr  [16]byte
+	port  uint16
+	flags bpf.BackendFlags
+}
+
+func keyOf(b bpf.Backend) backendKey { return backendKey{b.Addr.As16(), b.Port, b.Flags} }
+
 func newBackendIDs(capacity uint32) *backendIDs {
-	return &backendIDs{capacity: capacity, ids: map[bpf.Backend]uint32{}}
+	return &backendIDs{capacity: capacity, ids: map[backendKey]uint32{}}
 }
 
 // at is the use of an id below the capacity.
@@ -35,14 +44,15 @@ func (b *backendIDs) at(id uint32) *backendUse {
 }
 
 // enter gives an id to a backend, for its first use.
-func (b *backendIDs) enter(id uint32, backend bpf.Backend) {
-	*b.at(id) = backendUse{backend, 1}
+func (b *backendIDs) enter(id uint32, key backendKey) {
+	*b.at(id) = backendUse{key, 1}
 	b.used++
 }
 
 // use returns the id of a backend and whether it is new, and counts one use.
 func (b *backendIDs) use(backend bpf.Backend) (id uint32, isNew bool, err error) {
-	if id, ok := b.ids[backend]; ok {
+	key := keyOf(backend)
+	if id, ok := b.ids[key]; ok {
 		b.at(id).count++
 		return id, false, nil
 	}
@@ -50,8 +60,8 @@ func (b *backendIDs) use(backend bpf.Backend) (id uint32, isNew bool, err error)
 	if err != nil {
 		return 0, false, err
 	}
-	b.ids[backend] = id
-	b.enter(id, backend)
+	b.ids[key] = id
+	b.enter(id, key)
 	return id, true, nil
 }
 
@@ -79,9 +89,10 @@ func (b *backendIDs) adopt(id uint32, backend bpf.Backend) {
 		u.count++
 		return
 	}
-	b.enter(id, backend)
-	if _, twice := b.ids[backend]; !twice {
-		b.ids[backend] = id
+	key := keyOf(backend)
+	b.enter(id, key)
+	if _, twice := b.ids[key]; !twice {
+		b.ids[key] = id
 	}
 }
 
@@ -95,8 +106,8 @@ func (b *backendIDs) release(id uint32) {
 		return
 	}
 	b.used--
-	if b.ids[u.backend] == id {
-		delete(b.ids, u.backend)
+	if b.ids[u.key] == id {
+		delete(b.ids, u.key)
 	}
 	// An id from next on is found again by pick itself.
 	if id < b.next {

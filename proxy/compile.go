@@ -5,6 +5,8 @@ package proxy
 import (
 	"fmt"
 	"hash/fnv"
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -51,6 +53,15 @@ type Facts struct {
 
 // Tables are what each frontend leads to.
 type Tables map[bpf.Frontend]Target
+
+func (t Tables) at(f bpf.Frontend) (Target, bool) {
+	target, wanted := t[f]
+	return target, wanted
+}
+
+func (t Tables) all() iter.Seq[bpf.Frontend] { return maps.Keys(t) }
+
+func (t Tables) count() int { return len(t) }
 
 // Target is what a frontend leads to.
 type Target struct {
@@ -101,7 +112,7 @@ func (p Problem) Error() string { return p.Object + ": " + p.Message }
 // there is none those that still serve while they terminate.
 func Compile(objects Objects, facts Facts) (Tables, []Problem) {
 	all := merge(objects, facts)
-	return all.tables, all.problems()
+	return all.tables(), all.problems()
 }
 
 // merge compiles all objects at once.
@@ -230,21 +241,21 @@ func protocolOf(p corev1.Protocol) (bpf.Protocol, bool) {
 type pools struct{ all, inside, outside, peers *pool }
 
 func (c *compiler) pools(s *corev1.Service, found endpoints) pools {
-	all := &pool{from: found, facts: c.facts}
-	local := &pool{from: found.local(c.facts.NodeName), facts: c.facts}
+	from := func(e endpoints) *pool { return &pool{from: e, facts: &c.facts} }
+	all := from(found)
 	p := pools{all, all, all, all}
 	if s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal {
-		p.inside = local
+		p.inside = from(found.local(c.facts.NodeName))
 	}
-	// All nodes must choose among the same, and know what others may choose.
-	same := &pool{from: found.everywhere(), facts: c.facts}
 	switch {
 	case s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
-		p.outside = local
+		p.outside = from(found.local(c.facts.NodeName))
+	// All nodes must choose among the same, and know what others may choose.
 	case c.forwardDirect:
-		p.outside, p.peers = same, same
+		p.outside = from(found.everywhere())
+		p.peers = p.outside
 	case c.balance == BalanceMaglev:
-		p.outside = same
+		p.outside = from(found.everywhere())
 	}
 	return p
 }

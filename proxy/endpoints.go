@@ -53,20 +53,31 @@ func (e endpoints) everywhere() endpoints {
 // meant for the node; if there is none, those that still serve while they
 // terminate.
 func (e endpoints) usable(v4 bool, at Facts) endpoints {
-	var ready, terminating endpoints
-	for _, one := range e {
-		switch {
-		case one.addr.Is4() != v4:
-		case one.ready:
-			ready = append(ready, one)
-		case one.terminating:
-			terminating = append(terminating, one)
-		}
-	}
+	ready := e.keep(func(one *endpoint) bool { return one.addr.Is4() == v4 && one.ready })
 	if len(ready) > 0 {
 		return ready.near(at)
 	}
-	return terminating
+	return e.keep(func(one *endpoint) bool { return one.addr.Is4() == v4 && one.terminating })
+}
+
+// keep leaves out some. Mostly it is none, which takes no memory.
+func (e endpoints) keep(wanted func(*endpoint) bool) endpoints {
+	count := 0
+	for i := range e {
+		if wanted(&e[i]) {
+			count++
+		}
+	}
+	if count == len(e) {
+		return e
+	}
+	out := make(endpoints, 0, count)
+	for i := range e {
+		if wanted(&e[i]) {
+			out = append(out, e[i])
+		}
+	}
+	return out
 }
 
 // serving are those that serve, ready or not, in order.
@@ -147,13 +158,14 @@ func (c *compiler) sliceProblem(slice *discoveryv1.EndpointSlice, format string,
 
 // endpoints collects those of a Service port from all its slices, of both
 // families.
-func (c *compiler) endpoints(slices []*discoveryv1.EndpointSlice, port corev1.ServicePort) endpoints {
+func (c *compiler) endpoints(found []*discoveryv1.EndpointSlice, port corev1.ServicePort) endpoints {
 	var out endpoints
-	for _, slice := range slices {
+	for _, slice := range found {
 		number, ok := c.targetPort(slice, port)
 		if !ok {
 			continue
 		}
+		out = slices.Grow(out, len(slice.Endpoints))
 		for i, e := range slice.Endpoints {
 			one, err := parseEndpoint(slice.AddressType, e)
 			if err != nil {

@@ -79,8 +79,8 @@ func NodeAddrs() ([]netip.Addr, error) {
 // NAMESPACE/NAME.
 func Owners(objects Objects, facts Facts) map[bpf.Frontend]string {
 	out := map[bpf.Frontend]string{}
-	for f, claims := range merge(objects, facts).owners {
-		out[f] = claims[0].by.object
+	for f, claim := range merge(objects, facts).owners {
+		out[f] = claim.by.object
 	}
 	return out
 }

@@ -15,24 +15,28 @@ import (
 func lean(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Service:
-		o.ManagedFields, o.Spec.Selector = nil, nil
+		leanService(o)
 	case *discoveryv1.EndpointSlice:
 		leanSlice(o)
 	}
 	return obj, nil
 }
 
+func leanService(s *corev1.Service) {
+	s.ManagedFields, s.Spec.Selector = nil, nil
+	// Address pools select these by label, and give addresses by family.
+	if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		return
+	}
+	s.Spec.IPFamilies, s.Spec.IPFamilyPolicy = nil, nil
+	s.Labels = only(s.Labels, serviceProxyName, corev1.IsHeadlessService)
+}
+
 // leanSlice leaves the labels that are read and, of each endpoint, addresses,
 // conditions, place and hints.
 func leanSlice(s *discoveryv1.EndpointSlice) {
 	s.ManagedFields, s.OwnerReferences, s.GenerateName = nil, nil, ""
-	labels := map[string]string{}
-	for _, read := range []string{discoveryv1.LabelServiceName, corev1.IsHeadlessService} {
-		if value, has := s.Labels[read]; has {
-			labels[read] = value
-		}
-	}
-	s.Labels = labels
+	s.Labels = only(s.Labels, discoveryv1.LabelServiceName, corev1.IsHeadlessService)
 	packed := packerFor(s.Endpoints)
 	// As long as it must be: decoders leave room behind.
 	endpoints := make([]discoveryv1.Endpoint, len(s.Endpoints))
@@ -47,48 +51,70 @@ func leanSlice(s *discoveryv1.EndpointSlice) {
 	s.Endpoints = endpoints
 }
 
-// packer keeps the strings of all endpoints in two pieces of memory.
+// only leaves the labels that are read; nil when there are none.
+func only(labels map[string]string, read ...string) map[string]string {
+	var out map[string]string
+	for _, name := range read {
+		value, has := labels[name]
+		if !has {
+			continue
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[name] = value
+	}
+	return out
+}
+
+// packer keeps the addresses of all endpoints in two pieces of memory, and names once.
 type packer struct {
-	// text are the addresses, one after the other; room is for all strings. Both
+	// text are the addresses, one after the other; room is for their strings. Both
 	// get shorter with what is taken of them.
 	text string
 	room []string
+	// names are those of nodes and zones; many endpoints have the same.
+	names map[string]*string
 }
 
 func packerFor(endpoints []discoveryv1.Endpoint) *packer {
-	var text strings.Builder
-	count := 0
+	count, length := 0, 0
 	for _, e := range endpoints {
-		count += len(e.Addresses) + 2
+		count += len(e.Addresses)
+		for _, addr := range e.Addresses {
+			length += len(addr)
+		}
+	}
+	var text strings.Builder
+	text.Grow(length)
+	for _, e := range endpoints {
 		for _, addr := range e.Addresses {
 			text.WriteString(addr)
 		}
 	}
-	return &packer{text.String(), make([]string, count)}
-}
-
-func (p *packer) take(count int) []string {
-	out := p.room[:count:count]
-	p.room = p.room[count:]
-	return out
+	return &packer{text.String(), make([]string, count), map[string]*string{}}
 }
 
 func (p *packer) addresses(from []string) []string {
-	out := p.take(len(from))
+	out := p.room[:len(from):len(from)]
+	p.room = p.room[len(from):]
 	for i, addr := range from {
 		out[i], p.text = p.text[:len(addr)], p.text[len(addr):]
 	}
 	return out
 }
 
-// name keeps that of a node or a zone; many endpoints have the same.
 func (p *packer) name(from *string) *string {
 	if from == nil {
 		return nil
 	}
-	out := p.take(1)
-	out[0] = unique.Make(*from).Value()
-	return &out[0]
+	out := p.names[*from]
+	if out == nil {
+		// Other slices have it, too.
+		text := unique.Make(*from).Value()
+		out, p.names[text] = &text, &text
+	}
+	return out
 }
 
 var yes, no = true, false

@@ -17,6 +17,7 @@ func TestLean(t *testing.T) {
 	hints := &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z2"}}}
 	managed := []metav1.ManagedFieldsEntry{{Manager: "someone"}}
 	labels := map[string]string{"app": "web"}
+	single := corev1.IPFamilyPolicySingleStack
 	owners := []metav1.OwnerReference{{Kind: "Service", Name: "web"}}
 	for _, test := range []struct {
 		name       string
@@ -61,12 +62,34 @@ func TestLean(t *testing.T) {
 			name: "Service",
 			from: &corev1.Service{
 				ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: labels, ManagedFields: managed, OwnerReferences: owners},
-				Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.5", Selector: labels},
+				Spec: corev1.ServiceSpec{
+					ClusterIP: "10.96.0.5", Selector: labels, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: &single,
+				},
 			},
 			want: &corev1.Service{
-				ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: labels, OwnerReferences: owners},
+				ObjectMeta: metav1.ObjectMeta{Name: "web", OwnerReferences: owners},
 				Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.5"},
 			},
+		},
+		{
+			name: "Service with a load balancer",
+			from: &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, ManagedFields: managed},
+				Spec: corev1.ServiceSpec{
+					Type: corev1.ServiceTypeLoadBalancer, Selector: labels, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: &single,
+				},
+			},
+			want: &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.ServiceSpec{
+					Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: &single,
+				},
+			},
+		},
+		{
+			name: "Service of another proxy",
+			from: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web", serviceProxyName: "other"}}},
+			want: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{serviceProxyName: "other"}}},
 		},
 		{name: "another object", from: &corev1.Node{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}, want: &corev1.Node{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}},
 	} {
@@ -82,5 +105,17 @@ func TestLean(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLeanNamesOnce has endpoints on one node share its name.
+func TestLeanNamesOnce(t *testing.T) {
+	one, same := "n1", "n1"
+	s := &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{NodeName: &one}, {NodeName: &same}}}
+	if _, err := lean(s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Endpoints[0].NodeName != s.Endpoints[1].NodeName {
+		t.Error("each endpoint has a name of its own")
 	}
 }

@@ -5,6 +5,8 @@ package proxy
 import (
 	"cmp"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -28,10 +30,10 @@ type claims struct {
 	problems []Problem
 }
 
-// claim is one object's claim to a frontend.
+// claim is one object's claim to a frontend. The target is the one in its claims.
 type claim struct {
 	by     *claims
-	target Target
+	target *Target
 }
 
 // before orders those who want the same: Services before pods, then the oldest
@@ -56,22 +58,20 @@ func taken(f bpf.Frontend, owner string) string {
 // order. It is not safe for concurrent use.
 type merger struct {
 	objects map[string]*claims
-	// owners are those who want a frontend, the one who has it first.
-	owners map[bpf.Frontend][]claim
-	tables Tables
-	// changed are the frontends of tables that were touched since the last
-	// call of take.
+	// owners are those who have a frontend: the first of those who want it.
+	owners map[bpf.Frontend]claim
+	// rivals are all who want a frontend that several want, its owner first.
+	rivals map[bpf.Frontend][]claim
+	// changed are the frontends that were touched since the last call of take.
 	changed map[bpf.Frontend]bool
-	// faulty are the objects with problems; contested the frontends that
-	// several want.
-	faulty    map[string]*claims
-	contested map[bpf.Frontend]bool
+	// faulty are the objects with problems.
+	faulty map[string]*claims
 }
 
 func newMerger() *merger {
 	return &merger{
-		objects: map[string]*claims{}, owners: map[bpf.Frontend][]claim{}, tables: Tables{},
-		changed: map[bpf.Frontend]bool{}, faulty: map[string]*claims{}, contested: map[bpf.Frontend]bool{},
+		objects: map[string]*claims{}, owners: map[bpf.Frontend]claim{}, rivals: map[bpf.Frontend][]claim{},
+		changed: map[bpf.Frontend]bool{}, faulty: map[string]*claims{},
 	}
 }
 
@@ -84,11 +84,9 @@ func (m *merger) set(next *claims) {
 	if len(next.wanted) > 0 {
 		m.objects[next.object] = next
 	}
-	for _, w := range next.wanted {
-		owners := m.owners[w.frontend]
-		i, _ := slices.BinarySearchFunc(owners, next, func(c claim, next *claims) int { return before(c.by, next) })
-		m.owners[w.frontend] = slices.Insert(owners, i, claim{next, w.target})
-		m.settle(w.frontend)
+	for i := range next.wanted {
+		w := &next.wanted[i]
+		m.enter(w.frontend, claim{next, &w.target})
 	}
 }
 
@@ -101,29 +99,62 @@ func (m *merger) remove(object string) {
 	}
 	delete(m.objects, object)
 	for _, w := range old.wanted {
-		m.owners[w.frontend] = slices.DeleteFunc(m.owners[w.frontend], func(c claim) bool { return c.by == old })
-		m.settle(w.frontend)
+		m.leave(w.frontend, old)
 	}
 }
 
-// settle gives a frontend to the first of those who want it.
-func (m *merger) settle(f bpf.Frontend) {
+// enter gives a frontend to the first of those who want it, now one more.
+func (m *merger) enter(f bpf.Frontend, c claim) {
 	m.changed[f] = true
-	owners := m.owners[f]
-	delete(m.contested, f)
-	switch len(owners) {
-	case 0:
-		delete(m.owners, f)
-		delete(m.tables, f)
+	owner, owned := m.owners[f]
+	if !owned {
+		m.owners[f] = c
 		return
-	case 1:
-	default:
-		// Two that refuse the same are in nobody's way.
-		if f.Port != 0 {
-			m.contested[f] = true
-		}
 	}
-	m.tables[f] = owners[0].target
+	rivals := m.rivals[f]
+	if len(rivals) == 0 {
+		rivals = []claim{owner}
+	}
+	i, _ := slices.BinarySearchFunc(rivals, c, func(a, b claim) int { return before(a.by, b.by) })
+	m.rivals[f] = slices.Insert(rivals, i, c)
+	m.owners[f] = m.rivals[f][0]
+}
+
+// leave gives a frontend to the first of those who want it, now one less.
+func (m *merger) leave(f bpf.Frontend, old *claims) {
+	m.changed[f] = true
+	rivals := slices.DeleteFunc(m.rivals[f], func(c claim) bool { return c.by == old })
+	if len(rivals) == 0 {
+		delete(m.owners, f)
+		return
+	}
+	m.owners[f] = rivals[0]
+	if m.rivals[f] = rivals; len(rivals) == 1 {
+		delete(m.rivals, f)
+	}
+}
+
+// at is where a frontend leads, if it has an owner.
+func (m *merger) at(f bpf.Frontend) (Target, bool) {
+	c, owned := m.owners[f]
+	if !owned {
+		return Target{}, false
+	}
+	return *c.target, true
+}
+
+// all are the frontends that have an owner.
+func (m *merger) all() iter.Seq[bpf.Frontend] { return maps.Keys(m.owners) }
+
+func (m *merger) count() int { return len(m.owners) }
+
+// tables are where all frontends lead.
+func (m *merger) tables() Tables {
+	out := make(Tables, len(m.owners))
+	for f, c := range m.owners {
+		out[f] = *c.target
+	}
+	return out
 }
 
 // take returns the frontends that may have changed since the last call.
@@ -135,8 +166,8 @@ func (m *merger) take() map[bpf.Frontend]bool {
 
 // owner is the object that has a frontend, KIND NAMESPACE/NAME.
 func (m *merger) owner(f bpf.Frontend) string {
-	if owners := m.owners[f]; len(owners) > 0 {
-		return owners[0].by.object
+	if c, owned := m.owners[f]; owned {
+		return c.by.object
 	}
 	return "an object that is gone"
 }
@@ -148,10 +179,12 @@ func (m *merger) problems() []Problem {
 	for _, c := range m.faulty {
 		out = append(out, c.problems...)
 	}
-	for f := range m.contested {
-		owners := m.owners[f]
-		for _, loser := range owners[1:] {
-			out = append(out, Problem{loser.by.object, taken(f, owners[0].by.object)})
+	for f, rivals := range m.rivals {
+		if f.Port == 0 {
+			continue // Two that refuse the same are in nobody's way.
+		}
+		for _, loser := range rivals[1:] {
+			out = append(out, Problem{loser.by.object, taken(f, rivals[0].by.object)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Problem) int {

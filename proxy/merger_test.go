@@ -65,7 +65,7 @@ func TestMergerFollows(t *testing.T) {
 			m.set(compileService(services[i], []*discoveryv1.EndpointSlice{found[i]}, node))
 		}
 		for f := range m.take() {
-			if target, there := m.tables[f]; there {
+			if target, there := m.at(f); there {
 				mirror[f] = target
 			} else {
 				delete(mirror, f)
@@ -99,7 +99,7 @@ func BenchmarkChange(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := w.apply(m.tables); err != nil {
+	if _, err := w.apply(m); err != nil {
 		b.Fatal(err)
 	}
 	m.take()
@@ -107,7 +107,7 @@ func BenchmarkChange(b *testing.B) {
 	for b.Loop() {
 		endpoint := up(fmt.Sprintf("10.244.1.%d", rnd.IntN(250)), "n1")
 		m.set(compileService(all[rnd.IntN(len(all))], []*discoveryv1.EndpointSlice{slice(discoveryv1.AddressTypeIPv4, endpoint)}, node))
-		if _, err := w.update(m.tables, m.take()); err != nil {
+		if _, err := w.update(m, maps.Keys(m.take())); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -11,27 +11,32 @@ import (
 // pool is where the backends of some frontends come from.
 type pool struct {
 	from  endpoints
-	facts Facts
-	// made are the backends by family, which all frontends share.
-	made map[bool][]bpf.Backend
+	facts *Facts
+	// v4 and v6 are the backends by family, which all frontends share; nil before
+	// they are made.
+	v4, v6 []bpf.Backend
 }
 
 // backends are the usable endpoints of a family.
 func (p *pool) backends(v4 bool) []bpf.Backend {
-	if out, ok := p.made[v4]; ok {
-		return out
+	made := &p.v6
+	if v4 {
+		made = &p.v4
 	}
-	usable := p.from.usable(v4, p.facts)
+	if *made == nil {
+		*made = p.make(v4)
+	}
+	return *made
+}
+
+func (p *pool) make(v4 bool) []bpf.Backend {
+	usable := p.from.usable(v4, *p.facts)
 	out := make([]bpf.Backend, 0, len(usable))
 	for _, e := range usable {
-		out = append(out, backendOf(e, p.facts))
+		out = append(out, backendOf(e, *p.facts))
 	}
 	slices.SortFunc(out, compareBackends)
-	if p.made == nil {
-		p.made = map[bool][]bpf.Backend{}
-	}
-	p.made[v4] = slices.Compact(out)
-	return p.made[v4]
+	return slices.Compact(out)
 }
 
 func backendOf(e endpoint, facts Facts) bpf.Backend {

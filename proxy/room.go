@@ -9,6 +9,14 @@ import (
 	"slipway.dev/slipway/bpf"
 )
 
+// expect has the table of frontends grow before so many are written: to move those
+// that it has takes long. Where it does not grow, room says why when it is full.
+func (w *writer) expect(wanted uint32) {
+	if w.wanted = wanted; wanted > w.datapath.Capacity(bpf.TableFrontends) {
+		_, _ = w.datapath.Grow(bpf.TableFrontends, wanted)
+	}
+}
+
 // room has a table of frontends that has none left for one more grow. All that
 // are wanted fit then, as far as the bound allows.
 func (w *writer) room() error {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"slipway.dev/slipway/bpf"
 )
 
@@ -36,6 +38,28 @@ func TestWriterServesWhatFits(t *testing.T) {
 				t.Errorf("with a larger bound: %v, %v", datapath.tables(), err)
 			}
 		})
+	}
+}
+
+// TestWriterMakesRoomFirst has the table of frontends grow once, while it has none.
+func TestWriterMakesRoomFirst(t *testing.T) {
+	datapath := newFake(1, 1)
+	datapath.room, datapath.bounds = 2, map[bpf.Table]uint32{bpf.TableFrontends: 64}
+	tables := Tables{}
+	for i := range 8 {
+		tables[frontend(i)] = Target{}
+	}
+	var sizes []int
+	datapath.after = func() {
+		if datapath.grown > len(sizes) {
+			sizes = append(sizes, len(datapath.frontends))
+		}
+	}
+	if _, err := mustWriter(t, datapath, time.Now).apply(tables); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int{0}, sizes); diff != "" {
+		t.Errorf("it had so many entries when it grew, -want +got:\n%s", diff)
 	}
 }
 

@@ -80,6 +80,7 @@ func (w *writer) use(backends []bpf.Backend, maglev bool) (*share, error) {
 }
 
 func (w *writer) write(s *share) error {
+	s.ids = make([]uint32, 0, len(s.backends))
 	for _, backend := range s.backends {
 		id, isNew, err := w.useBackend(backend)
 		if err != nil {

@@ -62,21 +62,27 @@ func (s *sourceSets) use(ranges []netip.Prefix) (uint32, error) {
 	return id, nil
 }
 
-// adopt counts one use of a set that the data path has, and returns what is in
-// it. A set that is not known is empty.
-func (s *sourceSets) adopt(id uint32) []netip.Prefix {
+// adopt counts one use of a set that the data path has. A set that is not known is
+// empty.
+func (s *sourceSets) adopt(id uint32) {
 	if id == 0 {
-		return nil
+		return
 	}
 	if s.used[id] == nil {
-		s.used[id] = &sourceSet{}
+		s.used[id] = &sourceSet{ranges: []netip.Prefix{}}
 	}
 	u := s.used[id]
 	u.count++
-	out := append([]netip.Prefix{}, u.ranges...)
-	slices.SortFunc(out, comparePrefixes)
-	s.ids[fmt.Sprint(out)] = id
-	return out
+	slices.SortFunc(u.ranges, comparePrefixes)
+	s.ids[fmt.Sprint(u.ranges)] = id
+}
+
+// has tells whether a set that is in use has these ranges, in order; 0 is nil.
+func (s *sourceSets) has(id uint32, ranges []netip.Prefix) bool {
+	if id == 0 {
+		return ranges == nil
+	}
+	return ranges != nil && slices.Equal(s.used[id].ranges, ranges)
 }
 
 // release gives back one use. The set goes with its last one; when it cannot be

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -59,9 +60,9 @@ func (p *Proxy) write(s *state) error {
 	changed := p.merger.take()
 	var err error
 	if s.all {
-		_, err = s.writer.apply(p.merger.tables)
+		_, err = s.writer.apply(p.merger)
 	} else {
-		_, err = s.writer.update(p.merger.tables, changed)
+		_, err = s.writer.update(p.merger, maps.Keys(changed))
 	}
 	if s.full, s.all = s.all, err != nil; !s.all {
 		p.stale.judge()
@@ -108,8 +109,7 @@ func (p *Proxy) compile(s *state, now change) error {
 func (p *Proxy) target(f bpf.Frontend) (Target, bool) {
 	p.tables.RLock()
 	defer p.tables.RUnlock()
-	target, served := p.merger.tables[f]
-	return target, served
+	return p.merger.at(f)
 }
 
 // look finds out what is so of the node, and puts the programs on its uplinks.

@@ -4,7 +4,9 @@ package proxy
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	"slipway.dev/slipway/bpf"
@@ -32,15 +34,33 @@ type Datapath interface {
 	Grow(table bpf.Table, least uint32) (uint32, error)
 }
 
+// desired is what the data path is to be equal to.
+type desired interface {
+	// at is where a frontend is to lead, if there is to be one.
+	at(bpf.Frontend) (Target, bool)
+	all() iter.Seq[bpf.Frontend]
+	count() int
+}
+
 // unknown are backends that no table has, so that they differ from all.
 var unknown = []bpf.Backend{{}}
 
 // entry is a frontend as it is in the data path.
 type entry struct {
-	rng    bpf.Range
-	target Target
-	// share is the range that it leads to; nil without backends.
+	rng bpf.Range
+	// share is the range that it leads to; nil without backends, and when those are
+	// unknown.
 	share *share
+}
+
+func (e entry) backends() []bpf.Backend {
+	switch {
+	case e.share != nil:
+		return e.share.backends
+	case e.rng.Count > 0:
+		return unknown
+	}
+	return nil
 }
 
 // retired is what an update has left behind.
@@ -94,53 +114,61 @@ func newWriter(datapath Datapath, now func() time.Time) (*writer, error) {
 // adopt reads a range. One that makes no sense is of backends that no table has, so
 // that the first apply writes its frontend anew.
 func (w *writer) adopt(rng bpf.Range, known map[uint32]*share) (entry, error) {
-	e := entry{rng: rng, target: Target{
-		Affinity: rng.Affinity, Service: rng.Service, Silent: rng.Silent, Maglev: rng.Maglev, Direct: rng.Direct,
-		Sources: w.sources.adopt(rng.Sources),
-	}}
+	w.sources.adopt(rng.Sources)
+	e := entry{rng: rng}
 	if rng.Count == 0 {
 		return e, nil
 	}
 	var err error
-	if e.share, err = w.adoptShare(rng, known); err != nil {
-		return entry{}, err
-	}
-	e.target.Backends = unknown
-	if e.share != nil {
-		e.target.Backends = e.share.backends
-	}
-	return e, nil
+	e.share, err = w.adoptShare(rng, known)
+	return e, err
+}
+
+// leads tells whether an entry is as it should be.
+func (w *writer) leads(e entry, to Target) bool {
+	r := e.rng
+	return r.Affinity == to.Affinity && r.Service == to.Service && r.Silent == to.Silent && r.Maglev == to.Maglev && r.Direct == to.Direct &&
+		slices.Equal(e.backends(), to.Backends) && w.sources.has(r.Sources, to.Sources)
 }
 
 // apply brings the data path to the tables: new and changed frontends first,
 // then those that are gone. A frontend that fails keeps what it had; the
 // others go on. It returns how many frontends were changed.
-func (w *writer) apply(tables Tables) (int, error) {
-	all := make(map[bpf.Frontend]bool, len(tables))
-	for frontend := range w.entries {
-		all[frontend] = true
-	}
-	for frontend := range tables {
-		all[frontend] = true
-	}
+func (w *writer) apply(to desired) (int, error) {
 	clear(w.unserved)
-	changed, err := w.update(tables, all)
+	changed, err := w.update(to, w.either(to))
 	if err == nil {
 		w.sources.sweep()
 	}
 	return changed, err
 }
 
+// either are the frontends that are there or are to be.
+func (w *writer) either(to desired) iter.Seq[bpf.Frontend] {
+	return func(yield func(bpf.Frontend) bool) {
+		for frontend := range to.all() {
+			if !yield(frontend) {
+				return
+			}
+		}
+		for frontend := range w.entries {
+			if _, wanted := to.at(frontend); !wanted && !yield(frontend) {
+				return
+			}
+		}
+	}
+}
+
 // update is apply for some frontends; the data path has the others already.
-func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, error) {
+func (w *writer) update(to desired, frontends iter.Seq[bpf.Frontend]) (int, error) {
 	w.collect()
-	w.wanted = uint32(len(tables))
+	w.expect(uint32(to.count()))
 	changed := 0
 	for frontend := range frontends {
-		target, wanted := tables[frontend]
+		target, wanted := to.at(frontend)
 		have, known := w.entries[frontend]
 		delete(w.unserved, frontend)
-		if !wanted || known && have.target.Equal(target) {
+		if !wanted || known && w.leads(have, target) {
 			continue
 		}
 		if err := w.set(frontend, target); err != nil {
@@ -151,7 +179,7 @@ func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, er
 	}
 	for frontend := range frontends {
 		e, known := w.entries[frontend]
-		if _, wanted := tables[frontend]; wanted || !known {
+		if _, wanted := to.at(frontend); wanted || !known {
 			continue
 		}
 		if err := w.datapath.DeleteFrontend(frontend); err != nil {
@@ -169,14 +197,11 @@ func (w *writer) update(tables Tables, frontends map[bpf.Frontend]bool) (int, er
 // frontend.
 func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	old, known := w.entries[frontend]
-	fresh := entry{
-		target: target,
-		rng: bpf.Range{
-			Generation: old.rng.Generation + 1, Affinity: target.Affinity, Service: target.Service,
-			Silent: target.Silent, Maglev: target.Maglev, Direct: target.Direct,
-		},
-	}
-	err := w.fill(&fresh)
+	fresh := entry{rng: bpf.Range{
+		Generation: old.rng.Generation + 1, Affinity: target.Affinity, Service: target.Service,
+		Silent: target.Silent, Maglev: target.Maglev, Direct: target.Direct,
+	}}
+	err := w.fill(&fresh, target)
 	if err == nil && !known {
 		err = w.room()
 	}
@@ -196,15 +221,15 @@ func (w *writer) set(frontend bpf.Frontend, target Target) error {
 	return nil
 }
 
-func (w *writer) fill(e *entry) error {
+func (w *writer) fill(e *entry, target Target) error {
 	var err error
-	if e.rng.Sources, err = w.sources.use(e.target.Sources); err != nil {
+	if e.rng.Sources, err = w.sources.use(target.Sources); err != nil {
 		return err
 	}
-	if len(e.target.Backends) == 0 {
+	if len(target.Backends) == 0 {
 		return nil
 	}
-	if e.share, err = w.use(e.target.Backends, e.target.Maglev); err != nil {
+	if e.share, err = w.use(target.Backends, target.Maglev); err != nil {
 		return err
 	}
 	e.rng.First, e.rng.Count = e.share.first, e.share.count

@@ -35,6 +35,7 @@ type agentConfig struct {
 // path and service proxy. The pods are those of the benchmark, as no runtime
 // adds them.
 func runAgent(ctx context.Context, cfg agentConfig) error {
+	trim.Start()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	datapath, err := bpf.Open(bpf.Config{PinDir: cfg.Pins, Log: log})
 	if err != nil {

@@ -101,6 +101,7 @@ container runtime looks for CNI plugins.`,
 
 // run runs all parts until ctx ends or one of them fails.
 func run(ctx context.Context, cfg agent.Config, opts options) error {
+	trim.Start()
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetSlogLogger(cfg.Log)
 	registry := prometheus.NewRegistry()

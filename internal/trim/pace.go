@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"time"
 )
 
@@ -14,13 +15,13 @@ const (
 	// heap has room for what is made in this time, and not for more.
 	collectEvery = 20 * time.Second
 	// leastGC and mostGC bound the collector's target, per cent of what is live.
-	leastGC, mostGC = 10, 100
+	leastGC, mostGC = 10, 50
 )
 
 // pacer sets the collector's target after each collection by how long ago the last
-// one was: a program at rest stays small, one that works has room. One collection at
-// a time calls it.
+// one was: a program at rest stays small, one that works has room.
 type pacer struct {
+	mu      sync.Mutex
 	percent int
 	last    time.Time
 	// cycles is how many collections there were that nobody asked for.
@@ -28,10 +29,19 @@ type pacer struct {
 }
 
 // keepPace paces the collector from now on.
-func keepPace() {
-	p := &pacer{leastGC, time.Now(), automaticCycles()}
-	debug.SetGCPercent(p.percent)
+func keepPace() *pacer {
+	p := &pacer{}
+	p.rest()
 	p.wait()
+	return p
+}
+
+// rest begins with the least target, as when there is nothing to do.
+func (p *pacer) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.percent, p.last, p.cycles = leastGC, time.Now(), automaticCycles()
+	debug.SetGCPercent(p.percent)
 }
 
 // wait has collected called after the next collection, which finds an object that
@@ -40,6 +50,8 @@ func (p *pacer) wait() { runtime.AddCleanup(&[16]byte{}, (*pacer).collected, p) 
 
 func (p *pacer) collected() {
 	defer p.wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	cycles := automaticCycles()
 	if cycles == p.cycles {
 		return

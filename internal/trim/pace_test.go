@@ -20,12 +20,12 @@ func TestPaced(t *testing.T) {
 	}{
 		"as it should be":     {40, collectEvery, 40},
 		"twice as often":      {20, collectEvery / 2, 40},
-		"half as often":       {80, 2 * collectEvery, 40},
+		"a quarter as often":  {80, 4 * collectEvery, 20},
 		"at rest":             {10, 2 * time.Minute, 10},
-		"at rest after work":  {100, 2 * time.Minute, 16},
-		"all the time":        {10, time.Millisecond, 100},
-		"at once":             {10, 0, 100},
-		"the clock went back": {50, -time.Second, 100},
+		"at rest after work":  {100, time.Minute, 33},
+		"all the time":        {10, time.Millisecond, mostGC},
+		"at once":             {10, 0, mostGC},
+		"the clock went back": {20, -time.Second, mostGC},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := paced(tt.percent, tt.gap); got != tt.want {
