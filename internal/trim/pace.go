@@ -13,7 +13,7 @@ import (
 const (
 	// collectEvery is how often garbage is collected where the bounds allow it: the
 	// heap has room for what is made in this time, and not for more.
-	collectEvery = 20 * time.Second
+	collectEvery = time.Minute
 	// leastGC and mostGC bound the collector's target, per cent of what is live.
 	leastGC, mostGC = 10, 50
 )

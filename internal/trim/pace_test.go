@@ -22,7 +22,7 @@ func TestPaced(t *testing.T) {
 		"twice as often":      {20, collectEvery / 2, 40},
 		"a quarter as often":  {80, 4 * collectEvery, 20},
 		"at rest":             {10, 2 * time.Minute, 10},
-		"at rest after work":  {100, time.Minute, 33},
+		"at rest after work":  {48, 4 * collectEvery, 12},
 		"all the time":        {10, time.Millisecond, mostGC},
 		"at once":             {10, 0, mostGC},
 		"the clock went back": {20, -time.Second, mostGC},
