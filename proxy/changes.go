@@ -55,17 +55,6 @@ func (c *changes) take() change {
 	return out
 }
 
-// byService is the name of an index of EndpointSlices by their Service.
-const byService = "slipway.dev/service"
-
-func indexByService(obj any) ([]string, error) {
-	slice, ok := obj.(*discoveryv1.EndpointSlice)
-	if !ok {
-		return nil, fmt.Errorf("index EndpointSlices: got %T", obj)
-	}
-	return []string{serviceOf(slice)}, nil
-}
-
 // last is the object that an informer tells about, also when it has missed
 // the deletion.
 func last(obj any) any {
@@ -123,9 +112,25 @@ func (p *Proxy) serviceChanged(obj any) {
 }
 
 func (p *Proxy) sliceChanged(obj any) {
-	if s, ok := obj.(*discoveryv1.EndpointSlice); ok {
-		p.touch(func(c *change) { c.services[serviceOf(s)] = true })
+	s, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return
 	}
+	service := serviceOf(s)
+	p.ofService.set(service, s.Name, p.sliceNow(s, service))
+	p.touch(func(c *change) { c.services[service] = true })
+}
+
+// sliceNow is what a slice is now, if it still is one of the Service.
+func (p *Proxy) sliceNow(s *discoveryv1.EndpointSlice, service string) *discoveryv1.EndpointSlice {
+	obj, known, err := p.slices.Get(s)
+	if err != nil || !known {
+		return nil
+	}
+	if now, ok := obj.(*discoveryv1.EndpointSlice); ok && serviceOf(now) == service {
+		return now
+	}
+	return nil
 }
 
 func (p *Proxy) podChanged(obj any) {

@@ -3,9 +3,6 @@
 package proxy
 
 import (
-	"strings"
-	"unique"
-
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
@@ -24,6 +21,7 @@ func lean(obj any) (any, error) {
 
 func leanService(s *corev1.Service) {
 	s.ManagedFields, s.Spec.Selector = nil, nil
+	packService(s)
 	// Address pools select these by label, and give addresses by family.
 	if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		return
@@ -32,11 +30,31 @@ func leanService(s *corev1.Service) {
 	s.Labels = only(s.Labels, serviceProxyName, corev1.IsHeadlessService)
 }
 
+func packService(s *corev1.Service) {
+	spec := &s.Spec
+	pack(&s.Name, (*string)(&s.UID), &s.ResourceVersion, &spec.ClusterIP)
+	if len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] == spec.ClusterIP {
+		spec.ClusterIPs[0] = spec.ClusterIP
+	}
+	s.Namespace, spec.Type, spec.SessionAffinity = once(s.Namespace), once(spec.Type), once(spec.SessionAffinity)
+	spec.ExternalTrafficPolicy, spec.InternalTrafficPolicy = once(spec.ExternalTrafficPolicy), samePolicy(spec.InternalTrafficPolicy)
+	for i := range spec.Ports {
+		p := &spec.Ports[i]
+		p.Name, p.Protocol, p.TargetPort.StrVal = once(p.Name), once(p.Protocol), once(p.TargetPort.StrVal)
+	}
+}
+
 // leanSlice leaves the labels that are read and, of each endpoint, addresses,
 // conditions, place and hints.
 func leanSlice(s *discoveryv1.EndpointSlice) {
 	s.ManagedFields, s.OwnerReferences, s.GenerateName = nil, nil, ""
+	service, has := s.Labels[discoveryv1.LabelServiceName]
+	pack(&s.Name, (*string)(&s.UID), &s.ResourceVersion, &service)
 	s.Labels = only(s.Labels, discoveryv1.LabelServiceName, corev1.IsHeadlessService)
+	if has {
+		s.Labels[discoveryv1.LabelServiceName] = service
+	}
+	s.Namespace, s.AddressType, s.Ports = once(s.Namespace), once(s.AddressType), packPorts(s.Ports)
 	packed := packerFor(s.Endpoints)
 	// As long as it must be: decoders leave room behind.
 	endpoints := make([]discoveryv1.Endpoint, len(s.Endpoints))
@@ -65,68 +83,4 @@ func only(labels map[string]string, read ...string) map[string]string {
 		out[name] = value
 	}
 	return out
-}
-
-// packer keeps the addresses of all endpoints in two pieces of memory, and names once.
-type packer struct {
-	// text are the addresses, one after the other; room is for their strings. Both
-	// get shorter with what is taken of them.
-	text string
-	room []string
-	// names are those of nodes and zones; many endpoints have the same.
-	names map[string]*string
-}
-
-func packerFor(endpoints []discoveryv1.Endpoint) *packer {
-	count, length := 0, 0
-	for _, e := range endpoints {
-		count += len(e.Addresses)
-		for _, addr := range e.Addresses {
-			length += len(addr)
-		}
-	}
-	var text strings.Builder
-	text.Grow(length)
-	for _, e := range endpoints {
-		for _, addr := range e.Addresses {
-			text.WriteString(addr)
-		}
-	}
-	return &packer{text.String(), make([]string, count), map[string]*string{}}
-}
-
-func (p *packer) addresses(from []string) []string {
-	out := p.room[:len(from):len(from)]
-	p.room = p.room[len(from):]
-	for i, addr := range from {
-		out[i], p.text = p.text[:len(addr)], p.text[len(addr):]
-	}
-	return out
-}
-
-func (p *packer) name(from *string) *string {
-	if from == nil {
-		return nil
-	}
-	out := p.names[*from]
-	if out == nil {
-		// Other slices have it, too.
-		text := unique.Make(*from).Value()
-		out, p.names[text] = &text, &text
-	}
-	return out
-}
-
-var yes, no = true, false
-
-// same returns one pointer for all equal values. Nobody changes what an informer
-// has.
-func same(value *bool) *bool {
-	switch {
-	case value == nil:
-		return nil
-	case *value:
-		return &yes
-	}
-	return &no
 }

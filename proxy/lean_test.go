@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 func TestLean(t *testing.T) {
@@ -71,6 +72,15 @@ func TestLean(t *testing.T) {
 				Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.5"},
 			},
 		},
+		{name: "full Service", from: fullService(), want: fullService()},
+		{name: "headless Service", from: headlessService(), want: headlessService()},
+		{name: "ports of an EndpointSlice", from: slicePorts(), want: slicePorts()},
+		{
+			name: "nothing", from: &corev1.Service{}, want: &corev1.Service{},
+		},
+		{
+			name: "no EndpointSlice of a Service", from: &discoveryv1.EndpointSlice{}, want: &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{}},
+		},
 		{
 			name: "Service with a load balancer",
 			from: &corev1.Service{
@@ -117,5 +127,38 @@ func TestLeanNamesOnce(t *testing.T) {
 	}
 	if s.Endpoints[0].NodeName != s.Endpoints[1].NodeName {
 		t.Error("each endpoint has a name of its own")
+	}
+}
+
+// fullService has each field that is packed.
+func fullService() *corev1.Service {
+	policy := corev1.ServiceInternalTrafficPolicyLocal
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "a", UID: "0-1-2", ResourceVersion: "77"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeNodePort, ClusterIP: "10.96.0.5", ClusterIPs: []string{"10.96.0.5", "fd00:96::5"},
+			SessionAffinity: corev1.ServiceAffinityNone, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyCluster, InternalTrafficPolicy: &policy,
+			Ports: []corev1.ServicePort{
+				{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80, NodePort: 30080, TargetPort: intstr.FromString("web")},
+				{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53, TargetPort: intstr.FromInt32(5353)},
+			},
+		},
+	}
+}
+
+func headlessService() *corev1.Service {
+	policy := corev1.ServiceInternalTrafficPolicy("Unknown")
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "db"},
+		Spec:       corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, ClusterIPs: []string{corev1.ClusterIPNone}, InternalTrafficPolicy: &policy},
+	}
+}
+
+func slicePorts() *discoveryv1.EndpointSlice {
+	name, protocol, port, app := "http", corev1.ProtocolSCTP, int32(8080), "h2c"
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: "web-x", Namespace: "a", UID: "0-1-3", ResourceVersion: "78"},
+		AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{},
+		Ports: []discoveryv1.EndpointPort{{}, {Name: &name, Protocol: &protocol, Port: &port, AppProtocol: &app}, {Port: &port}},
 	}
 }

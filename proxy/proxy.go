@@ -83,12 +83,14 @@ type Proxy struct {
 	reporter *reporter
 	health   *health.Server
 	services corelisters.ServiceLister
-	slices   cache.Indexer
-	nodes    corelisters.NodeLister
-	pods     corelisters.PodLister
-	synced   []cache.InformerSynced
-	ranges   *serviceRanges
-	changes  *changes
+	slices   cache.Store
+	// ofService finds slices by their Service.
+	ofService *sliceIndex
+	nodes     corelisters.NodeLister
+	pods      corelisters.PodLister
+	synced    []cache.InformerSynced
+	ranges    *serviceRanges
+	changes   *changes
 	// tables is locked where they are changed, and where another goroutine
 	// than the one that does reads them.
 	tables  sync.RWMutex
@@ -111,7 +113,7 @@ func New(cfg Config) (*Proxy, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, changes: newChanges(), health: health.New(cfg.Log)}
+	p := &Proxy{cfg: cfg, changes: newChanges(), ofService: newSliceIndex(), health: health.New(cfg.Log)}
 	var err error
 	if p.ports, err = ParseNodePortAddresses(cfg.NodePortAddresses); err != nil {
 		return nil, err
@@ -124,13 +126,10 @@ func New(cfg Config) (*Proxy, error) {
 	p.tracker = newTracker(p.metrics.kubeProxy, time.Now)
 	services := cfg.Informers.Core().V1().Services()
 	slices := cfg.Informers.Discovery().V1().EndpointSlices().Informer()
-	if err := errors.Join(
-		services.Informer().SetTransform(lean), slices.SetTransform(lean),
-		slices.AddIndexers(cache.Indexers{byService: indexByService}),
-	); err != nil {
+	if err := errors.Join(services.Informer().SetTransform(lean), slices.SetTransform(lean)); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p.services, p.slices, p.pods = services.Lister(), slices.GetIndexer(), cfg.Pods.Lister()
+	p.services, p.slices, p.pods = services.Lister(), slices.GetStore(), cfg.Pods.Lister()
 	return p, errors.Join(
 		p.listen(services.Informer(), p.serviceChanged),
 		p.listen(slices, p.sliceChanged),

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -154,7 +153,7 @@ func (p *Proxy) compileService(s *state, key string) {
 		p.merger.remove("Service " + key)
 		return
 	}
-	found := p.slicesOf(key)
+	found := p.ofService.slices(key)
 	p.merger.set(compileService(service, found, s.facts))
 	if check, asked := HealthCheck(service, found, s.facts.NodeName); asked {
 		s.checks[id] = check
@@ -162,21 +161,6 @@ func (p *Proxy) compileService(s *state, key string) {
 	if found := gapsOf(service, found, s.facts); len(found) > 0 {
 		s.gaps[key] = found
 	}
-}
-
-// slicesOf are the EndpointSlices of a Service.
-func (p *Proxy) slicesOf(key string) []*discoveryv1.EndpointSlice {
-	objects, err := p.slices.ByIndex(byService, key)
-	if err != nil {
-		return nil
-	}
-	out := make([]*discoveryv1.EndpointSlice, 0, len(objects))
-	for _, obj := range objects {
-		out = append(out, obj.(*discoveryv1.EndpointSlice))
-	}
-	// So that the same objects give the same tables.
-	slices.SortFunc(out, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
-	return out
 }
 
 func (f Facts) equal(other Facts) bool {
