@@ -163,20 +163,9 @@ func (w *writer) either(to desired) iter.Seq[bpf.Frontend] {
 func (w *writer) update(to desired, frontends iter.Seq[bpf.Frontend]) (int, error) {
 	w.collect()
 	w.expect(uint32(to.count()))
-	changed := 0
-	for frontend := range frontends {
-		target, wanted := to.at(frontend)
-		have, known := w.entries[frontend]
-		delete(w.unserved, frontend)
-		if !wanted || known && w.leads(have, target) {
-			continue
-		}
-		if err := w.set(frontend, target); err != nil {
-			w.unserved[frontend] = err
-			continue
-		}
-		changed++
-	}
+	// What refuses all other ports of an address comes last: it would refuse those that
+	// are not there yet, also where another proxy serves them until then.
+	changed := w.put(to, frontends, false) + w.put(to, frontends, true)
 	for frontend := range frontends {
 		e, known := w.entries[frontend]
 		if _, wanted := to.at(frontend); wanted || !known {
@@ -191,6 +180,29 @@ func (w *writer) update(to desired, frontends iter.Seq[bpf.Frontend]) (int, erro
 		changed++
 	}
 	return changed, w.unserved.err()
+}
+
+// put sets the frontends that are not as they should be: those for all other ports of
+// an address, or all but those. It returns how many it has changed.
+func (w *writer) put(to desired, frontends iter.Seq[bpf.Frontend], otherPorts bool) int {
+	changed := 0
+	for frontend := range frontends {
+		if frontend.Port == 0 != otherPorts {
+			continue
+		}
+		target, wanted := to.at(frontend)
+		have, known := w.entries[frontend]
+		delete(w.unserved, frontend)
+		if !wanted || known && w.leads(have, target) {
+			continue
+		}
+		if err := w.set(frontend, target); err != nil {
+			w.unserved[frontend] = err
+			continue
+		}
+		changed++
+	}
+	return changed
 }
 
 // set has a range that leads to the backends, a new one if need be, and flips the

@@ -385,3 +385,33 @@ func TestWriterAdoptsDamage(t *testing.T) {
 		t.Errorf("the data path has %v, expected %v", datapath.tables(), want)
 	}
 }
+
+// TestWriterRefusesLast looks after each write for ports that are refused, though they
+// are about to be served.
+func TestWriterRefusesLast(t *testing.T) {
+	f := newFake(1000, 1000)
+	w, err := newWriter(f, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := Tables{}
+	for i := range byte(20) {
+		addr := netip.AddrFrom4([4]byte{10, 96, 0, i})
+		tables[bpf.Frontend{Addr: addr}] = Target{}
+		for port := range uint16(3) {
+			backend := bpf.Backend{Addr: netip.AddrFrom4([4]byte{10, 0, 0, i}), Port: 8080 + port}
+			tables[bpf.Frontend{Addr: addr, Port: 80 + port, Protocol: bpf.ProtocolTCP}] = Target{Backends: []bpf.Backend{backend}}
+		}
+	}
+	f.after = func() {
+		for frontend := range tables {
+			_, served := f.frontends[frontend]
+			if _, refused := f.frontends[bpf.Frontend{Addr: frontend.Addr}]; refused && !served {
+				t.Errorf("%v is refused", frontend)
+			}
+		}
+	}
+	if _, err := w.apply(tables); err != nil {
+		t.Fatal(err)
+	}
+}
