@@ -5,8 +5,6 @@ package proxy
 import (
 	"fmt"
 	"hash/fnv"
-	"iter"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -53,15 +51,6 @@ type Facts struct {
 
 // Tables are what each frontend leads to.
 type Tables map[bpf.Frontend]Target
-
-func (t Tables) at(f bpf.Frontend) (Target, bool) {
-	target, wanted := t[f]
-	return target, wanted
-}
-
-func (t Tables) all() iter.Seq[bpf.Frontend] { return maps.Keys(t) }
-
-func (t Tables) count() int { return len(t) }
 
 // Target is what a frontend leads to.
 type Target struct {

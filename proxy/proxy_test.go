@@ -69,6 +69,22 @@ func (m *machine) Uplinks() ([]int, error)              { return nil, nil }
 func (m *machine) CloseStale(func(bpf.Use) bool) (map[bpf.Protocol]int, error) { return nil, nil }
 func (m *machine) ForgetStale(func(bpf.Use) bool) (int, error)                 { return 0, nil }
 
+// start runs a Proxy on informers that it was made with, and returns what ends both.
+func start(t testing.TB, p *Proxy, factory informers.SharedInformerFactory) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	factory.Start(ctx.Done())
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		factory.Shutdown()
+	}
+}
+
 // TestRunFollowsServices runs a Proxy on a fake API, on a machine where no
 // uplink takes a program: Services are served all the same.
 func TestRunFollowsServices(t *testing.T) {
@@ -83,10 +99,7 @@ func TestRunFollowsServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- p.Run(ctx) }()
-	factory.Start(ctx.Done())
+	stop := start(t, p, factory)
 	web := bpf.Frontend{Addr: frontend(5).Addr, Port: 80, Protocol: bpf.ProtocolTCP}
 	wait := func(served bool) {
 		t.Helper()
@@ -98,14 +111,11 @@ func TestRunFollowsServices(t *testing.T) {
 		})
 	}
 	wait(true)
-	if err := client.CoreV1().Services("a").Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+	if err := client.CoreV1().Services("a").Delete(t.Context(), "web", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	wait(false)
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	stop()
 	hasKubeProxyNames(t, registry)
 }
 

@@ -140,16 +140,7 @@ func run(t *testing.T, objects []runtime.Object, recorder record.EventRecorder) 
 		t.Fatal(err)
 	}
 	p.reporter.stays = 50 * time.Millisecond
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- p.Run(ctx) }()
-	factory.Start(ctx.Done())
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(start(t, p, factory))
 	return datapath
 }
 

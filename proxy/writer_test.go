@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"errors"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -33,6 +34,16 @@ type fake struct {
 	bounds map[bpf.Table]uint32
 	grown  int
 }
+
+// Tables are desired, too: whole ones, as tests have them.
+func (t Tables) at(f bpf.Frontend) (Target, bool) {
+	target, wanted := t[f]
+	return target, wanted
+}
+
+func (t Tables) all() iter.Seq[bpf.Frontend] { return maps.Keys(t) }
+
+func (t Tables) count() int { return len(t) }
 
 func newFake(slots, backends int) *fake {
 	return &fake{
