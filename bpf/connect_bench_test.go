@@ -33,6 +33,27 @@ func connects(fd int, _ string, to unix.Sockaddr) (string, error) {
 	return strconv.FormatInt((end-begin).Nanoseconds()/connectTimes, 10), err
 }
 
+// opens is what an opener does: as a connecter, but each time with a new socket,
+// which it closes again.
+func opens(fd int, _ string, to unix.Sockaddr) (string, error) {
+	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return "", err
+	}
+	begin, err := processorTime()
+	for i := 0; i < connectTimes && err == nil; i++ {
+		var fresh int
+		if fresh, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			err = errors.Join(unix.Connect(fresh, to), unix.Close(fresh))
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	end, err := processorTime()
+	return strconv.FormatInt((end-begin).Nanoseconds()/connectTimes, 10), err
+}
+
 func processorTime() (time.Duration, error) {
 	var used unix.Rusage
 	err := unix.Getrusage(unix.RUSAGE_SELF, &used)
@@ -50,16 +71,18 @@ func BenchmarkRootSockConnect(b *testing.B) {
 	if err := tenBackends(d, bpf.Frontend{Addr: service.Addr(), Port: 80, Protocol: bpf.ProtocolUDP}); err != nil {
 		b.Fatal(err)
 	}
+	direct := netip.MustParseAddrPort("127.0.0.8:80")
 	for name, run := range map[string]struct {
-		cgroup string
-		to     netip.AddrPort
+		who, cgroup string
+		to          netip.AddrPort
 	}{
-		"WithoutHooks": {"", service}, "Service": {group, service}, "Direct": {group, netip.MustParseAddrPort("127.0.0.8:80")},
+		"WithoutHooks": {"connecter", "", service}, "Service": {"connecter", group, service}, "Direct": {"connecter", group, direct},
+		"NewSocketWithoutHooks": {"opener", "", service}, "NewSocketToService": {"opener", group, service}, "NewSocketDirect": {"opener", group, direct},
 	} {
 		b.Run(name, func(b *testing.B) {
 			sum := 0
 			for b.Loop() {
-				out, err := exec.Command("/proc/self/exe", "connecter", run.cgroup, "udp", run.to.String()).Output()
+				out, err := exec.Command("/proc/self/exe", run.who, run.cgroup, "udp", run.to.String()).Output()
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -92,7 +92,7 @@ func answer(conn net.Conn, name string) {
 
 // TestMain turns the test binary into a client when it is asked to be one.
 func TestMain(m *testing.M) {
-	talks := map[string]func(int, string, unix.Sockaddr) (string, error){"client": exchange, "holder": hold, "dialer": dial, "connecter": connects}
+	talks := map[string]func(int, string, unix.Sockaddr) (string, error){"client": exchange, "holder": hold, "dialer": dial, "connecter": connects, "opener": opens}
 	if talk := talks[os.Args[min(1, len(os.Args)-1)]]; talk != nil && len(os.Args) == 5 {
 		answer, err := client(os.Args[2], os.Args[3], netip.MustParseAddrPort(os.Args[4]), talk)
 		if err != nil {
