@@ -77,6 +77,21 @@ type countFragmentKey struct {
 	Pad   [3]uint8
 }
 
+type countPeer struct {
+	_           structs.HostLayout
+	Cookie      uint64
+	Netns       uint64
+	Backend     countAddr
+	Service     countAddr
+	BackendPort uint16
+	ServicePort uint16
+	Proto       uint8
+	Shared      uint8
+	Pad         [2]uint8
+	Turn        uint32
+	Searched    uint32
+}
+
 type countPodAddrs struct {
 	_  structs.HostLayout
 	V4 countAddr
@@ -155,6 +170,7 @@ const (
 	countMapEndpoints         = "endpoints"
 	countMapFragments         = "fragments"
 	countMapFrontends         = "frontends"
+	countMapPeers             = "peers"
 	countMapPods              = "pods"
 	countMapReverses          = "reverses"
 	countMapSettings          = "settings"
@@ -222,6 +238,7 @@ type countMapSpecs struct {
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
+	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
@@ -265,6 +282,7 @@ type countMaps struct {
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
 	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
+	Peers      *ebpf.Map `ebpf:"peers"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Settings   *ebpf.Map `ebpf:"settings"`
@@ -283,6 +301,7 @@ func (m *countMaps) Close() error {
 		m.Endpoints,
 		m.Fragments,
 		m.Frontends,
+		m.Peers,
 		m.Pods,
 		m.Reverses,
 		m.Settings,

@@ -77,6 +77,21 @@ type podFragmentKey struct {
 	Pad   [3]uint8
 }
 
+type podPeer struct {
+	_           structs.HostLayout
+	Cookie      uint64
+	Netns       uint64
+	Backend     podAddr
+	Service     podAddr
+	BackendPort uint16
+	ServicePort uint16
+	Proto       uint8
+	Shared      uint8
+	Pad         [2]uint8
+	Turn        uint32
+	Searched    uint32
+}
+
 type podPodAddrs struct {
 	_  structs.HostLayout
 	V4 podAddr
@@ -166,6 +181,7 @@ const (
 	podMapEndpoints       = "endpoints"
 	podMapFragments       = "fragments"
 	podMapFrontends       = "frontends"
+	podMapPeers           = "peers"
 	podMapPods            = "pods"
 	podMapReverses        = "reverses"
 	podMapSettings        = "settings"
@@ -235,6 +251,7 @@ type podMapSpecs struct {
 	Endpoints       *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends       *ebpf.MapSpec `ebpf:"frontends"`
+	Peers           *ebpf.MapSpec `ebpf:"peers"`
 	Pods            *ebpf.MapSpec `ebpf:"pods"`
 	Reverses        *ebpf.MapSpec `ebpf:"reverses"`
 	Settings        *ebpf.MapSpec `ebpf:"settings"`
@@ -278,6 +295,7 @@ type podMaps struct {
 	Endpoints       *ebpf.Map `ebpf:"endpoints"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
 	Frontends       *ebpf.Map `ebpf:"frontends"`
+	Peers           *ebpf.Map `ebpf:"peers"`
 	Pods            *ebpf.Map `ebpf:"pods"`
 	Reverses        *ebpf.Map `ebpf:"reverses"`
 	Settings        *ebpf.Map `ebpf:"settings"`
@@ -297,6 +315,7 @@ func (m *podMaps) Close() error {
 		m.Endpoints,
 		m.Fragments,
 		m.Frontends,
+		m.Peers,
 		m.Pods,
 		m.Reverses,
 		m.Settings,

@@ -11,6 +11,7 @@
 
 #include "lib/addr.h"
 #include "lib/drop.h"
+#include "lib/peer.h"
 #include "lib/svc.h"
 
 #define AF_INET 2
@@ -47,17 +48,39 @@ static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx, bool v
 	return client;
 }
 
+/* Remembers that this socket is connected to the backend when it means the service.
+ * Returns false when another socket has its slot.
+ */
+static __always_inline bool remember_peer(__u64 cookie, struct bpf_sock_addr *ctx, const struct frontend_key *service,
+					  const struct backend *backend)
+{
+	struct peer *peer = peer_claim(cookie);
+
+	if (!peer)
+		return false;
+	peer->netns = bpf_get_netns_cookie(ctx);
+	peer->backend = backend->addr;
+	peer->service = service->addr;
+	peer->backend_port = backend->port;
+	peer->service_port = service->port;
+	peer->proto = service->proto;
+	/* Who sees the turn sees all of it. */
+	__sync_fetch_and_add(&peer->turn, 1);
+	return true;
+}
+
 /* Remembers that this socket means the service when it talks to the backend. One
  * that is connected to the backend may send it datagrams by the service, too.
  */
 static __always_inline void remember(struct bpf_sock_addr *ctx, const struct frontend_key *service,
 				     const struct backend *backend, bool connects)
 {
-	struct reverse_key key = {
-		.cookie = bpf_get_socket_cookie(ctx),
-		.addr = backend->addr,
-		.port = backend->port,
-	};
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	bool connected = connects || peer_find(cookie, &backend->addr, backend->port);
+
+	if (connected && remember_peer(cookie, ctx, service, backend))
+		return;
+	struct reverse_key key = { .cookie = cookie, .addr = backend->addr, .port = backend->port };
 	struct reverse value = {
 		.addr = service->addr,
 		.port = service->port,
@@ -114,6 +137,13 @@ static __always_inline bool recall(struct bpf_sock_addr *ctx, struct addr *addr)
 		.addr = *addr,
 		.port = ctx->user_port,
 	};
+	const struct peer *peer = peer_find(key.cookie, addr, key.port);
+
+	if (peer) {
+		*addr = peer->service;
+		ctx->user_port = peer->service_port;
+		return true;
+	}
 	const struct reverse *service = bpf_map_lookup_elem(&reverses, &key);
 
 	if (!service)
@@ -239,7 +269,7 @@ int sock_peer6(struct bpf_sock_addr *ctx)
 	return reverse6(ctx);
 }
 
-/* Forgets a socket that is closed, so that the map is left to those that live.
+/* Forgets a socket that is closed, so that the maps are left to those that live.
  * What unconnected ones have used is not known here; it is evicted.
  */
 SEC("cgroup/sock_release")
@@ -251,7 +281,7 @@ int sock_release(struct bpf_sock *ctx)
 	const volatile struct bpf_sock *sk = ctx;
 	struct reverse_key key = { .cookie = bpf_get_socket_cookie(ctx), .port = sk->dst_port };
 
-	if (!key.port)
+	if (!peer_release(key.cookie) || !key.port)
 		return PROCEED;
 	if (sk->family == AF_INET) {
 		key.addr = addr_v4(sk->dst_ip4);

@@ -77,6 +77,21 @@ type sockFragmentKey struct {
 	Pad   [3]uint8
 }
 
+type sockPeer struct {
+	_           structs.HostLayout
+	Cookie      uint64
+	Netns       uint64
+	Backend     sockAddr
+	Service     sockAddr
+	BackendPort uint16
+	ServicePort uint16
+	Proto       uint8
+	Shared      uint8
+	Pad         [2]uint8
+	Turn        uint32
+	Searched    uint32
+}
+
 type sockPodAddrs struct {
 	_  structs.HostLayout
 	V4 sockAddr
@@ -142,6 +157,7 @@ const (
 	sockMapEndpoints     = "endpoints"
 	sockMapFragments     = "fragments"
 	sockMapFrontends     = "frontends"
+	sockMapPeers         = "peers"
 	sockMapPods          = "pods"
 	sockMapReverses      = "reverses"
 	sockMapSettings      = "settings"
@@ -224,6 +240,7 @@ type sockMapSpecs struct {
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
+	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
@@ -266,6 +283,7 @@ type sockMaps struct {
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
 	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
+	Peers      *ebpf.Map `ebpf:"peers"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Settings   *ebpf.Map `ebpf:"settings"`
@@ -284,6 +302,7 @@ func (m *sockMaps) Close() error {
 		m.Endpoints,
 		m.Fragments,
 		m.Frontends,
+		m.Peers,
 		m.Pods,
 		m.Reverses,
 		m.Settings,

@@ -12,6 +12,7 @@
 #include "lib/addr.h"
 #include "lib/kernel.h"
 #include "lib/maps.h"
+#include "lib/peer.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -36,24 +37,41 @@ static __always_inline struct addr stale_peer(const struct sock_common *sk)
 	return a;
 }
 
-/* Tells whether the socket came to its peer by a service that no longer means
- * it. One that connected straight to the backend is never among them.
- */
-static __always_inline bool stale_is(struct sock_common *sk, __u8 proto)
+/* By which service the socket came to its peer, if it did by one. */
+static __always_inline bool stale_use(struct sock_common *sk, __u8 proto, struct use *use)
 {
 	struct reverse_key key = {
 		.cookie = bpf_get_socket_cookie(sk),
 		.addr = stale_peer(sk),
 		.port = sk->skc_dport,
 	};
-	const struct reverse *service = bpf_map_lookup_elem(&reverses, &key);
-	struct use use = { .backend = key.addr, .backend_port = key.port, .proto = proto };
+	const struct peer *peer = peer_find(key.cookie, &key.addr, key.port);
 
-	if (!service || service->proto != proto)
+	use->backend = key.addr;
+	use->backend_port = key.port;
+	use->proto = proto;
+	if (peer) {
+		use->service = peer->service;
+		use->service_port = peer->service_port;
+		return peer->proto == proto;
+	}
+	const struct reverse *service = bpf_map_lookup_elem(&reverses, &key);
+
+	if (!service)
 		return false;
-	use.service = service->addr;
-	use.service_port = service->port;
-	return bpf_map_lookup_elem(&stale, &use);
+	use->service = service->addr;
+	use->service_port = service->port;
+	return service->proto == proto;
+}
+
+/* Tells whether the socket came to its peer by a service that no longer means
+ * it. One that connected straight to the backend is never among them.
+ */
+static __always_inline bool stale_is(struct sock_common *sk, __u8 proto)
+{
+	struct use use = {};
+
+	return stale_use(sk, proto, &use) && bpf_map_lookup_elem(&stale, &use);
 }
 
 static __always_inline void stale_close(struct sock_common *sk, __u8 proto, struct seq_file *seq)

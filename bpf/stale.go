@@ -20,8 +20,9 @@ type Use struct {
 // stale says that the Service no longer means this backend. It finds them in all
 // network namespaces that a process is in. Their owners get ECONNABORTED at
 // once, and may connect again. Sockets that connected straight to the backend
-// are left alone, and so are those without a peer. Namespaces without such a use are not searched. It returns how
-// many were closed, by protocol, also beside an error.
+// are left alone, and so are those without a peer. Namespaces without such a use
+// are not searched. It returns how many were closed, by protocol, also beside an
+// error.
 func (d *Datapath) CloseStale(stale func(Use) bool) (map[Protocol]int, error) {
 	d.scanning.Lock()
 	defer d.scanning.Unlock()
@@ -43,15 +44,33 @@ func (d *Datapath) CloseStale(stale func(Use) bool) (map[Protocol]int, error) {
 			return closed, fmt.Errorf("forget closed socket: %w", err)
 		}
 	}
-	return closed, nil
+	return closed, d.searched(found.peers)
 }
 
 // findings are the uses that are stale, the sockets that had them, and where
 // those may be.
 type findings struct {
+	stale func(Use) bool
+	// known has what stale has said.
+	known   map[Use]bool
 	uses    map[Use]bool
 	sockets []uplinkReverseKey
+	peers   []filling
 	places  map[place]bool
+}
+
+// judge tells whether a use is stale, and notes where its socket is if so.
+func (f *findings) judge(use Use, netns uint64) bool {
+	is, asked := f.known[use]
+	if !asked {
+		is = f.stale(use)
+		f.known[use] = is
+	}
+	if is {
+		f.uses[use] = true
+		f.places[place{netns, use.Protocol}] = true
+	}
+	return is
 }
 
 // place is a network namespace, by its cookie, and the protocol to search there.
@@ -65,33 +84,27 @@ type place struct {
 const entriesAtOnce = 4096
 
 func (d *Datapath) findStale(stale func(Use) bool) (*findings, error) {
-	f := &findings{uses: map[Use]bool{}, places: map[place]bool{}}
-	known := map[Use]bool{}
+	f := &findings{stale: stale, known: map[Use]bool{}, uses: map[Use]bool{}, places: map[place]bool{}}
+	return f, errors.Join(d.findPeers(f), d.findReverses(f))
+}
+
+// findReverses looks through the sockets that are in no slot.
+func (d *Datapath) findReverses(f *findings) error {
 	keys, values := make([]uplinkReverseKey, entriesAtOnce), make([]uplinkReverse, entriesAtOnce)
 	var cursor ebpf.MapBatchCursor
 	for {
 		n, err := d.maps.Reverses.BatchLookup(&cursor, keys, values, nil)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil, fmt.Errorf("list uses of services: %w", err)
+			return fmt.Errorf("list uses of services: %w", err)
 		}
 		for i := range n {
-			if values[i].Unconnected != 0 {
-				continue // An answer may be under way.
-			}
-			use := useOf(keys[i], values[i])
-			is, asked := known[use]
-			if !asked {
-				is = stale(use)
-				known[use] = is
-			}
-			if is {
-				f.uses[use] = true
+			// To one without a peer an answer may be under way.
+			if values[i].Unconnected == 0 && f.judge(useOf(keys[i], values[i]), values[i].Netns) {
 				f.sockets = append(f.sockets, keys[i])
-				f.places[place{values[i].Netns, use.Protocol}] = true
 			}
 		}
 		if err != nil {
-			return f, nil
+			return nil
 		}
 	}
 }

@@ -77,6 +77,21 @@ type staleFragmentKey struct {
 	Pad   [3]uint8
 }
 
+type stalePeer struct {
+	_           structs.HostLayout
+	Cookie      uint64
+	Netns       uint64
+	Backend     staleAddr
+	Service     staleAddr
+	BackendPort uint16
+	ServicePort uint16
+	Proto       uint8
+	Shared      uint8
+	Pad         [2]uint8
+	Turn        uint32
+	Searched    uint32
+}
+
 type stalePodAddrs struct {
 	_  structs.HostLayout
 	V4 staleAddr
@@ -152,6 +167,7 @@ const (
 	staleMapEndpoints  = "endpoints"
 	staleMapFragments  = "fragments"
 	staleMapFrontends  = "frontends"
+	staleMapPeers      = "peers"
 	staleMapPods       = "pods"
 	staleMapReverses   = "reverses"
 	staleMapSettings   = "settings"
@@ -221,6 +237,7 @@ type staleMapSpecs struct {
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends  *ebpf.MapSpec `ebpf:"frontends"`
+	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Pods       *ebpf.MapSpec `ebpf:"pods"`
 	Reverses   *ebpf.MapSpec `ebpf:"reverses"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
@@ -264,6 +281,7 @@ type staleMaps struct {
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
 	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Frontends  *ebpf.Map `ebpf:"frontends"`
+	Peers      *ebpf.Map `ebpf:"peers"`
 	Pods       *ebpf.Map `ebpf:"pods"`
 	Reverses   *ebpf.Map `ebpf:"reverses"`
 	Settings   *ebpf.Map `ebpf:"settings"`
@@ -283,6 +301,7 @@ func (m *staleMaps) Close() error {
 		m.Endpoints,
 		m.Fragments,
 		m.Frontends,
+		m.Peers,
 		m.Pods,
 		m.Reverses,
 		m.Settings,

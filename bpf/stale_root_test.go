@@ -110,12 +110,47 @@ func (h *holder) asks(t *testing.T) string {
 	return h.says(t)
 }
 
+// slotsOf are those that sockets with a peer have.
+func slotsOf(t testing.TB, pins string) *ebpf.Map {
+	t.Helper()
+	slots, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "peers"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slots.Close() })
+	return slots
+}
+
+// takeSlots gives all slots to sockets that there are not, so that others are kept in
+// the map reverses.
+func takeSlots(t testing.TB, pins string) {
+	t.Helper()
+	slots := slotsOf(t, pins)
+	// Of struct peer the cookie is first.
+	taken := [64]byte{0: 1, 7: 1 << 7}
+	for i := range slots.MaxEntries() {
+		if err := slots.Put(i, taken); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestRootStaleSockets closes the sockets in another network namespace that
 // came to a backend by one Service. Those of another Service to the same
 // backend, and those that connected straight to it, go on.
 func TestRootStaleSockets(t *testing.T) {
+	t.Run("in slots", func(t *testing.T) { staleSockets(t, bpffs(t)) })
+	t.Run("slots taken", func(t *testing.T) {
+		pins := bpffs(t)
+		openDatapath(t, pins)
+		takeSlots(t, pins)
+		staleSockets(t, pins)
+	})
+}
+
+func staleSockets(t *testing.T, pins string) {
 	group := cgroup(t)
-	d := openDatapath(t, bpffs(t))
+	d := openDatapath(t, pins)
 	if err := d.AttachSock(group); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +239,34 @@ func TestRootStaleDatagrams(t *testing.T) {
 
 // TestRootSockForgets looks for what sockets leave behind that are closed.
 func TestRootSockForgets(t *testing.T) {
-	group, pins := cgroup(t), bpffs(t)
+	t.Run("in slots", func(t *testing.T) {
+		pins := bpffs(t)
+		sockForgets(t, pins, func() bool {
+			slots := slotsOf(t, pins)
+			for i := range slots.MaxEntries() {
+				var value [64]byte
+				if err := slots.Lookup(i, &value); err != nil {
+					t.Fatal(err)
+				}
+				if [8]byte(value[:8]) != [8]byte{} {
+					return true
+				}
+			}
+			return false
+		})
+	})
+	t.Run("slots taken", func(t *testing.T) {
+		pins := bpffs(t)
+		openDatapath(t, pins)
+		takeSlots(t, pins)
+		sockForgets(t, pins, func() bool { return false })
+	})
+}
+
+// sockForgets has a socket of each kind talk to a Service. Then none may be in the
+// map reverses, nor where left looks.
+func sockForgets(t *testing.T, pins string, left func() bool) {
+	group := cgroup(t)
 	d := openDatapath(t, pins)
 	if err := d.AttachSock(group); err != nil {
 		t.Fatal(err)
@@ -228,6 +290,9 @@ func TestRootSockForgets(t *testing.T) {
 		var key, value [32]byte
 		if reverses.Iterate().Next(&key, &value) {
 			t.Errorf("%s: left %x", tt.name, key)
+		}
+		if left() {
+			t.Errorf("%s: left a slot taken", tt.name)
 		}
 	}
 }

@@ -104,6 +104,21 @@ type uplinkFrontendKey struct {
 	Scope uint8
 }
 
+type uplinkPeer struct {
+	_           structs.HostLayout
+	Cookie      uint64
+	Netns       uint64
+	Backend     uplinkAddr
+	Service     uplinkAddr
+	BackendPort uint16
+	ServicePort uint16
+	Proto       uint8
+	Shared      uint8
+	Pad         [2]uint8
+	Turn        uint32
+	Searched    uint32
+}
+
 type uplinkPodAddrs struct {
 	_  structs.HostLayout
 	V4 uplinkAddr
@@ -193,6 +208,7 @@ const (
 	uplinkMapEndpoints         = "endpoints"
 	uplinkMapFragments         = "fragments"
 	uplinkMapFrontends         = "frontends"
+	uplinkMapPeers             = "peers"
 	uplinkMapPods              = "pods"
 	uplinkMapReverses          = "reverses"
 	uplinkMapSettings          = "settings"
@@ -266,6 +282,7 @@ type uplinkMapSpecs struct {
 	Endpoints       *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends       *ebpf.MapSpec `ebpf:"frontends"`
+	Peers           *ebpf.MapSpec `ebpf:"peers"`
 	Pods            *ebpf.MapSpec `ebpf:"pods"`
 	Reverses        *ebpf.MapSpec `ebpf:"reverses"`
 	Settings        *ebpf.MapSpec `ebpf:"settings"`
@@ -313,6 +330,7 @@ type uplinkMaps struct {
 	Endpoints       *ebpf.Map `ebpf:"endpoints"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
 	Frontends       *ebpf.Map `ebpf:"frontends"`
+	Peers           *ebpf.Map `ebpf:"peers"`
 	Pods            *ebpf.Map `ebpf:"pods"`
 	Reverses        *ebpf.Map `ebpf:"reverses"`
 	Settings        *ebpf.Map `ebpf:"settings"`
@@ -333,6 +351,7 @@ func (m *uplinkMaps) Close() error {
 		m.Endpoints,
 		m.Fragments,
 		m.Frontends,
+		m.Peers,
 		m.Pods,
 		m.Reverses,
 		m.Settings,

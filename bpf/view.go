@@ -106,7 +106,7 @@ func (d *Datapath) missing(table string) error {
 func (m *uplinkMaps) byName() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"affinities": &m.Affinities, "backends": &m.Backends, "clients": &m.Clients, "conntrack": &m.Conntrack, "drops": &m.Drops,
-		"endpoints": &m.Endpoints, "fragments": &m.Fragments, "frontends": &m.Frontends, "pods": &m.Pods, "reverses": &m.Reverses,
+		"endpoints": &m.Endpoints, "fragments": &m.Fragments, "frontends": &m.Frontends, "peers": &m.Peers, "pods": &m.Pods, "reverses": &m.Reverses,
 		"settings": &m.Settings, "slots": &m.Slots, "sources": &m.Sources, "uplinks": &m.Uplinks,
 	}
 }

@@ -77,6 +77,21 @@ type wireFragmentKey struct {
 	Pad   [3]uint8
 }
 
+type wirePeer struct {
+	_           structs.HostLayout
+	Cookie      uint64
+	Netns       uint64
+	Backend     wireAddr
+	Service     wireAddr
+	BackendPort uint16
+	ServicePort uint16
+	Proto       uint8
+	Shared      uint8
+	Pad         [2]uint8
+	Turn        uint32
+	Searched    uint32
+}
+
 type wirePodAddrs struct {
 	_  structs.HostLayout
 	V4 wireAddr
@@ -142,6 +157,7 @@ const (
 	wireMapEndpoints   = "endpoints"
 	wireMapFragments   = "fragments"
 	wireMapFrontends   = "frontends"
+	wireMapPeers       = "peers"
 	wireMapPods        = "pods"
 	wireMapReverses    = "reverses"
 	wireMapSettings    = "settings"
@@ -209,6 +225,7 @@ type wireMapSpecs struct {
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends   *ebpf.MapSpec `ebpf:"frontends"`
+	Peers       *ebpf.MapSpec `ebpf:"peers"`
 	Pods        *ebpf.MapSpec `ebpf:"pods"`
 	Reverses    *ebpf.MapSpec `ebpf:"reverses"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
@@ -252,6 +269,7 @@ type wireMaps struct {
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Fragments   *ebpf.Map `ebpf:"fragments"`
 	Frontends   *ebpf.Map `ebpf:"frontends"`
+	Peers       *ebpf.Map `ebpf:"peers"`
 	Pods        *ebpf.Map `ebpf:"pods"`
 	Reverses    *ebpf.Map `ebpf:"reverses"`
 	Settings    *ebpf.Map `ebpf:"settings"`
@@ -271,6 +289,7 @@ func (m *wireMaps) Close() error {
 		m.Endpoints,
 		m.Fragments,
 		m.Frontends,
+		m.Peers,
 		m.Pods,
 		m.Reverses,
 		m.Settings,

@@ -112,6 +112,25 @@ struct reverse {
 };
 _Static_assert(sizeof(struct reverse) == 32, "reverse");
 
+/* How many slots there are for sockets that have a peer; a power of two. */
+#define PEERS 16384
+
+/* What a socket means that is connected to a backend, in the slot of its cookie. */
+struct peer {
+	__u64 cookie; /* 0 in a slot that is free */
+	__u64 netns;
+	struct addr backend;
+	struct addr service;
+	__be16 backend_port;
+	__be16 service_port;
+	__u8 proto;
+	__u8 shared; /* sockets that found the slot taken are in reverses */
+	__u8 pad[2];
+	__u32 turn; /* how often the slot was filled */
+	__u32 searched; /* the turn whose socket needs no search; written by Go */
+};
+_Static_assert(sizeof(struct peer) == 64, "peer");
+
 /* How sockets came to a backend: by a service address. */
 struct use {
 	struct addr service;
