@@ -108,7 +108,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// ask runs a client process in the cgroup. Kinds are "tcp", "udp" and
+// ask runs a client process in the cgroup. Kinds are "tcp", "mptcp", "udp" and
 // "udp-unconnected", each with "-mapped" for an IPv6 socket and an IPv4
 // address. It returns "NAME from PEER", with the peer as the socket sees it.
 func ask(t testing.TB, cgroup, kind string, to netip.AddrPort) string {
@@ -130,14 +130,17 @@ func client(dir, kind string, to netip.AddrPort, talk func(int, string, unix.Soc
 		}
 	}
 	kind, mapped := strings.CutSuffix(kind, "-mapped")
-	family, typ := unix.AF_INET, unix.SOCK_STREAM
+	family, typ, protocol := unix.AF_INET, unix.SOCK_STREAM, 0
 	if mapped || to.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	if kind != "tcp" {
+	switch {
+	case kind == "mptcp":
+		protocol = unix.IPPROTO_MPTCP
+	case kind != "tcp":
 		typ = unix.SOCK_DGRAM
 	}
-	fd, err := unix.Socket(family, typ, 0)
+	fd, err := unix.Socket(family, typ, protocol)
 	if err != nil {
 		return "", err
 	}

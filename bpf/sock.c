@@ -48,13 +48,21 @@ static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx, bool v
 	return client;
 }
 
+/* Tells whether sock_release is told of the end of this socket. The kernel makes
+ * those of multipath TCP for itself.
+ */
+static __always_inline bool sock_is_released(struct bpf_sock_addr *ctx)
+{
+	return ctx->sk && !bpf_skc_to_mptcp_sock(ctx->sk);
+}
+
 /* Remembers that this socket is connected to the backend when it means the service.
- * Returns false when another socket has its slot.
+ * Returns false when it cannot have a slot.
  */
 static __always_inline bool remember_peer(__u64 cookie, struct bpf_sock_addr *ctx, const struct frontend_key *service,
 					  const struct backend *backend)
 {
-	struct peer *peer = peer_claim(cookie);
+	struct peer *peer = sock_is_released(ctx) ? peer_claim(cookie) : NULL;
 
 	if (!peer)
 		return false;
