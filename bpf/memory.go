@@ -95,8 +95,3 @@ func (d *Datapath) Backend(id uint32) (Backend, error) {
 func bytesOf[T any](value *T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(value)), unsafe.Sizeof(*value))
 }
-
-// bytesOfAll is bytesOf for values that are one after the other.
-func bytesOfAll[T any](values []T) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(values[0])))
-}

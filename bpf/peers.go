@@ -21,9 +21,9 @@ func (d *Datapath) findPeers(f *findings) error {
 	if err != nil {
 		return fmt.Errorf("map slots of sockets: %w", err)
 	}
-	page := make([]uplinkPeer, slotsAtOnce)
+	page := new([slotsAtOnce]uplinkPeer)
 	for first := uint32(0); first < slots.entries; first += slotsAtOnce {
-		if _, err := slots.memory.ReadAt(bytesOfAll(page), int64(first)*slots.stride); err != nil {
+		if _, err := slots.memory.ReadAt(bytesOf(page), int64(first)*slots.stride); err != nil {
 			return fmt.Errorf("read slots of sockets: %w", err)
 		}
 		for i := range page {

@@ -44,7 +44,7 @@ func (d *Datapath) scanner() (*scanner, error) {
 func (s *scanner) scan(found *findings) (map[Protocol]int, error) {
 	closed := map[Protocol]int{}
 	var errs []error
-	for use := range found.uses {
+	for _, use := range found.uses {
 		errs = append(errs, s.stale.Put(use.key(), uint8(1)))
 	}
 	errs = append(errs, inEachNetNS(func(cookie uint64) error {
@@ -60,7 +60,7 @@ func (s *scanner) scan(found *findings) (map[Protocol]int, error) {
 		}
 		return nil
 	}))
-	for use := range found.uses {
+	for _, use := range found.uses {
 		errs = append(errs, s.stale.Delete(use.key()))
 	}
 	return closed, errors.Join(errs...)

@@ -53,7 +53,7 @@ static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx, bool v
  */
 static __always_inline bool sock_is_released(struct bpf_sock_addr *ctx)
 {
-	return ctx->sk && !bpf_skc_to_mptcp_sock(ctx->sk);
+	return !bpf_skc_to_mptcp_sock(ctx->sk);
 }
 
 /* Remembers that this socket is connected to the backend when it means the service.
@@ -140,24 +140,12 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct addr *add
 /* The service that this socket means by the peer, if any. */
 static __always_inline bool recall(struct bpf_sock_addr *ctx, struct addr *addr)
 {
-	struct reverse_key key = {
-		.cookie = bpf_get_socket_cookie(ctx),
-		.addr = *addr,
-		.port = ctx->user_port,
-	};
-	const struct peer *peer = peer_find(key.cookie, addr, key.port);
+	struct use use = {};
 
-	if (peer) {
-		*addr = peer->service;
-		ctx->user_port = peer->service_port;
-		return true;
-	}
-	const struct reverse *service = bpf_map_lookup_elem(&reverses, &key);
-
-	if (!service)
+	if (!peer_use(bpf_get_socket_cookie(ctx), addr, ctx->user_port, &use))
 		return false;
-	*addr = service->addr;
-	ctx->user_port = service->port;
+	*addr = use.service;
+	ctx->user_port = use.service_port;
 	return true;
 }
 

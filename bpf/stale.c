@@ -37,41 +37,16 @@ static __always_inline struct addr stale_peer(const struct sock_common *sk)
 	return a;
 }
 
-/* By which service the socket came to its peer, if it did by one. */
-static __always_inline bool stale_use(struct sock_common *sk, __u8 proto, struct use *use)
-{
-	struct reverse_key key = {
-		.cookie = bpf_get_socket_cookie(sk),
-		.addr = stale_peer(sk),
-		.port = sk->skc_dport,
-	};
-	const struct peer *peer = peer_find(key.cookie, &key.addr, key.port);
-
-	use->backend = key.addr;
-	use->backend_port = key.port;
-	use->proto = proto;
-	if (peer) {
-		use->service = peer->service;
-		use->service_port = peer->service_port;
-		return peer->proto == proto;
-	}
-	const struct reverse *service = bpf_map_lookup_elem(&reverses, &key);
-
-	if (!service)
-		return false;
-	use->service = service->addr;
-	use->service_port = service->port;
-	return service->proto == proto;
-}
-
 /* Tells whether the socket came to its peer by a service that no longer means
  * it. One that connected straight to the backend is never among them.
  */
 static __always_inline bool stale_is(struct sock_common *sk, __u8 proto)
 {
+	struct addr backend = stale_peer(sk);
 	struct use use = {};
 
-	return stale_use(sk, proto, &use) && bpf_map_lookup_elem(&stale, &use);
+	return peer_use(bpf_get_socket_cookie(sk), &backend, sk->skc_dport, &use) && use.proto == proto &&
+	       bpf_map_lookup_elem(&stale, &use);
 }
 
 static __always_inline void stale_close(struct sock_common *sk, __u8 proto, struct seq_file *seq)

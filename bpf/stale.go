@@ -53,7 +53,7 @@ type findings struct {
 	stale func(Use) bool
 	// known has what stale has said.
 	known   map[Use]bool
-	uses    map[Use]bool
+	uses    []Use
 	sockets []uplinkReverseKey
 	peers   []filling
 	places  map[place]bool
@@ -65,9 +65,11 @@ func (f *findings) judge(use Use, netns uint64) bool {
 	if !asked {
 		is = f.stale(use)
 		f.known[use] = is
+		if is {
+			f.uses = append(f.uses, use)
+		}
 	}
 	if is {
-		f.uses[use] = true
 		f.places[place{netns, use.Protocol}] = true
 	}
 	return is
@@ -84,7 +86,7 @@ type place struct {
 const entriesAtOnce = 4096
 
 func (d *Datapath) findStale(stale func(Use) bool) (*findings, error) {
-	f := &findings{stale: stale, known: map[Use]bool{}, uses: map[Use]bool{}, places: map[place]bool{}}
+	f := &findings{stale: stale, known: map[Use]bool{}, places: map[place]bool{}}
 	return f, errors.Join(d.findPeers(f), d.findReverses(f))
 }
 

@@ -68,8 +68,8 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } sources SEC(".maps");
 
-/* Written by the data path. Sockets are in peers when they have one, and in reverses
- * when they have none or find their slot taken.
+/* Written by the data path. A socket that has a peer is in peers; one that has none,
+ * or finds its slot taken, is in reverses.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -26,6 +26,30 @@ static __always_inline struct peer *peer_find(__u64 cookie, const struct addr *b
 	return peer;
 }
 
+/* By which service a socket came to a backend, if it did by one. */
+static __always_inline bool peer_use(__u64 cookie, const struct addr *backend, __be16 port, struct use *out)
+{
+	const struct peer *peer = peer_find(cookie, backend, port);
+
+	out->backend = *backend;
+	out->backend_port = port;
+	if (peer) {
+		out->service = peer->service;
+		out->service_port = peer->service_port;
+		out->proto = peer->proto;
+		return true;
+	}
+	struct reverse_key key = { .cookie = cookie, .addr = *backend, .port = port };
+	const struct reverse *service = bpf_map_lookup_elem(&reverses, &key);
+
+	if (!service)
+		return false;
+	out->service = service->addr;
+	out->service_port = service->port;
+	out->proto = service->proto;
+	return true;
+}
+
 /* Gives the slot to a socket. Only its own thread writes to it from then on. */
 static __always_inline struct peer *peer_claim(__u64 cookie)
 {
