@@ -37,7 +37,7 @@ func packService(s *corev1.Service) {
 		spec.ClusterIPs[0] = spec.ClusterIP
 	}
 	s.Namespace, spec.Type, spec.SessionAffinity = once(s.Namespace), once(spec.Type), once(spec.SessionAffinity)
-	spec.ExternalTrafficPolicy, spec.InternalTrafficPolicy = once(spec.ExternalTrafficPolicy), samePolicy(spec.InternalTrafficPolicy)
+	spec.ExternalTrafficPolicy, spec.InternalTrafficPolicy = once(spec.ExternalTrafficPolicy), same(spec.InternalTrafficPolicy, &cluster, &local)
 	for i := range spec.Ports {
 		p := &spec.Ports[i]
 		p.Name, p.Protocol, p.TargetPort.StrVal = once(p.Name), once(p.Protocol), once(p.TargetPort.StrVal)
@@ -62,7 +62,7 @@ func leanSlice(s *discoveryv1.EndpointSlice) {
 		c := e.Conditions
 		endpoints[i] = discoveryv1.Endpoint{
 			Addresses:  packed.addresses(e.Addresses),
-			Conditions: discoveryv1.EndpointConditions{Ready: same(c.Ready), Serving: same(c.Serving), Terminating: same(c.Terminating)},
+			Conditions: discoveryv1.EndpointConditions{Ready: same(c.Ready, &yes, &no), Serving: same(c.Serving, &yes, &no), Terminating: same(c.Terminating, &yes, &no)},
 			NodeName:   packed.name(e.NodeName), Zone: packed.name(e.Zone), Hints: e.Hints,
 		}
 	}

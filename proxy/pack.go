@@ -114,27 +114,13 @@ var (
 	cluster, local = corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal
 )
 
-// same returns one pointer for all equal values. Nobody changes what an informer
-// has.
-func same(value *bool) *bool {
-	switch {
-	case value == nil:
-		return nil
-	case *value:
-		return &yes
-	}
-	return &no
-}
-
-// samePolicy is same for policies.
-func samePolicy(value *corev1.ServiceInternalTrafficPolicy) *corev1.ServiceInternalTrafficPolicy {
-	switch {
-	case value == nil:
-		return nil
-	case *value == local:
-		return &local
-	case *value == cluster:
-		return &cluster
+// same returns one pointer for all values that equal one of those that are known.
+// Nobody changes what an informer has.
+func same[T comparable](value *T, known ...*T) *T {
+	for _, one := range known {
+		if value != nil && *value == *one {
+			return one
+		}
 	}
 	return value
 }
