@@ -178,6 +178,7 @@ const (
 	countMapSources           = "sources"
 	countMapUplinks           = "uplinks"
 	countProgCountTables      = "count_tables"
+	countProgWalkTables       = "walk_tables"
 	countVarUnusedTableCounts = "unused_table_counts"
 )
 
@@ -224,6 +225,7 @@ type countSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type countProgramSpecs struct {
 	CountTables *ebpf.ProgramSpec `ebpf:"count_tables"`
+	WalkTables  *ebpf.ProgramSpec `ebpf:"walk_tables"`
 }
 
 // countMapSpecs contains maps before they are loaded into the kernel.
@@ -323,11 +325,13 @@ type countVariables struct {
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countPrograms struct {
 	CountTables *ebpf.Program `ebpf:"count_tables"`
+	WalkTables  *ebpf.Program `ebpf:"walk_tables"`
 }
 
 func (p *countPrograms) Close() error {
 	return _CountClose(
 		p.CountTables,
+		p.WalkTables,
 	)
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -20,7 +21,10 @@ type Config struct {
 	// Memory is that of the machine in bytes, from which it follows how far
 	// tables may grow; 0 for what this machine has.
 	Memory uint64
-	Log    *slog.Logger
+	// Without names features that are not used although the kernel may have them,
+	// for tests and measurements of what replaces them.
+	Without []Feature
+	Log     *slog.Logger
 }
 
 // Datapath is the loaded data path of a node.
@@ -28,20 +32,25 @@ type Datapath struct {
 	cfg    Config
 	maps   uplinkMaps
 	sock   sockPrograms
-	pod    podPrograms
-	uplink uplinkPrograms
 	wire   wirePrograms
-	count  countPrograms
+	// count fills in how many entries the hash tables have.
+	count *ebpf.Program
+	// has are the features of the kernel that the programs were loaded for.
+	has featureSet
 	// grow are the tables that the control plane writes; in maps are those
 	// around them.
 	grow map[Table]*growing
 	// writes says that tables that are opened by their pins may be changed.
 	writes bool
 
-	// scanning keeps searches for stale sockets apart; scan is nil until the
+	// attaching keeps attaching apart from replacing what is attached.
+	attaching sync.Mutex
+	tc        *tcObjects
+
+	// scanning keeps searches for stale sockets apart; closer is nil until the
 	// first.
 	scanning sync.Mutex
-	scan     *scanner
+	closer   closer
 
 	mu    sync.Mutex
 	close []func() error
@@ -54,7 +63,7 @@ type Datapath struct {
 // pins new ones. A pinned map of another layout, left by another release, is
 // replaced; its entries are made anew by the control plane.
 func Open(cfg Config) (*Datapath, error) {
-	for _, dir := range []string{cfg.mapDir(), cfg.linkDir()} {
+	for _, dir := range []string{cfg.mapDir(), cfg.linkDir(), cfg.filterDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make directory for pins: %w", err)
 		}
@@ -70,30 +79,45 @@ func Open(cfg Config) (*Datapath, error) {
 func (c Config) mapDir() string  { return filepath.Join(c.PinDir, "maps") }
 func (c Config) linkDir() string { return filepath.Join(c.PinDir, "links") }
 
+// filterDir has an empty directory for each filter of traffic control, which
+// cannot be pinned itself, and for each clsact queueing discipline that was added.
+func (c Config) filterDir() string { return filepath.Join(c.PinDir, "filters") }
+
+// load loads all programs, for what the kernel has.
 func (d *Datapath) load() error {
-	if err := d.openGrowing(); err != nil {
-		return err
-	}
-	// The first one makes the maps, which all others only find.
-	l := d.newLoader()
-	var sock sockObjects
-	if err := l.load("sock", loadSock, &sock); err != nil {
-		return err
-	}
-	var pod podObjects
-	var uplink uplinkObjects
-	var wire wireObjects
-	var count countObjects
+	first, second := d.newLoader(), d.newLoader()
 	var group errgroup.Group
-	group.Go(func() error { return l.load("pod", loadPod, &pod) })
-	group.Go(func() error { return l.load("uplink", loadUplink, &uplink) })
-	group.Go(func() error { return l.load("wire", loadWire, &wire) })
-	group.Go(func() error { return l.load("count", loadCount, &count) })
+	group.Go(d.openGrowing)
+	group.Go(second.warm)
+	group.Go(func() (err error) {
+		d.has, err = probeFeatures(first.types, d.cfg.Without)
+		return err
+	})
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	d.sock, d.pod, d.uplink, d.maps = sock.sockPrograms, pod.podPrograms, uplink.uplinkPrograms, uplink.uplinkMaps
-	d.wire, d.count = wire.wirePrograms, count.countPrograms
+	first.has, second.has = d.has, d.has
+	// The first one makes the maps, which all others only find.
+	var sock sockObjects
+	if err := first.load("sock", loadSock, &sock); err != nil {
+		return err
+	}
+	var wire wireObjects
+	var tc *tcObjects
+	group.Go(func() (err error) {
+		tc, err = second.loadTC()
+		return err
+	})
+	group.Go(func() error {
+		if err := first.load("wire", loadWire, &wire); err != nil {
+			return err
+		}
+		return d.loadCount(first)
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	d.sock, d.wire, d.tc, d.maps = sock.sockPrograms, wire.wirePrograms, tc, tc.uplink.uplinkMaps
 	return nil
 }
 

@@ -11,16 +11,16 @@ import (
 
 // UplinkIn is the program for packets that come in, to be run on packets that a
 // test has made.
-func (d *Datapath) UplinkIn() *ebpf.Program { return d.uplink.UplinkIn }
+func (d *Datapath) UplinkIn() *ebpf.Program { return d.tc.uplink.UplinkIn }
 
 // Wire is the XDP program before UplinkIn.
 func (d *Datapath) Wire() *ebpf.Program { return d.wire.Wire }
 
 // PodFrom is the program for packets of pods.
-func (d *Datapath) PodFrom() *ebpf.Program { return d.pod.PodFrom }
+func (d *Datapath) PodFrom() *ebpf.Program { return d.tc.pod.PodFrom }
 
 // PodTo is the program for packets to pods.
-func (d *Datapath) PodTo() *ebpf.Program { return d.pod.PodTo }
+func (d *Datapath) PodTo() *ebpf.Program { return d.tc.pod.PodTo }
 
 // Clients are those that Services with affinity know, by the number of a Service.
 func (d *Datapath) Clients() map[uint64][]netip.Addr {

@@ -11,3 +11,4 @@ package bpf
 //go:generate sh -c "go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cflags \"-O2 -g -Wall -Werror -I/usr/include/$(gcc -dumpmachine)\" wire wire.c"
 //go:generate sh -c "go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cflags \"-O2 -g -Wall -Werror -I/usr/include/$(gcc -dumpmachine)\" stale stale.c"
 //go:generate sh -c "go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cflags \"-O2 -g -Wall -Werror -I/usr/include/$(gcc -dumpmachine)\" -type table_counts count count.c"
+//go:generate sh -c "go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cflags \"-O2 -g -Wall -Werror -I/usr/include/$(gcc -dumpmachine)\" probe probe.c"

@@ -26,7 +26,7 @@ func OpenHandover(pinDir string) (*Handover, error) {
 }
 
 // SetTakeover says where connections are looked for in netfilter's table.
-func (h *Handover) SetTakeover(where Takeover) error { return h.d.SetTakeover(where) }
+func (h *Handover) SetTakeover(where Takeover) error { return h.d.setTakeover(where) }
 
 // Forget removes an entry; one that is not there is no error.
 func (h *Handover) Forget(c Conntrack) error {
@@ -51,6 +51,7 @@ func (h *Handover) DetachUplinks() error {
 			errs = append(errs, detachPinned(pin), os.Remove(pin))
 		}
 	}
+	errs = append(errs, removeFilters(h.d.cfg.filterDir(), "uplink_in_*"))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("detach uplinks of %s: %w", h.d.cfg.PinDir, err)
 	}

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -58,15 +59,14 @@ func (d *Datapath) AttachSock(cgroup string) error {
 
 // AttachPod attaches the pod programs to a pod interface.
 func (d *Datapath) AttachPod(ifindex int) error {
-	if err := d.attachTCX("pod_to", ifindex, d.pod.PodTo, ebpf.AttachTCXEgress); err != nil {
-		return err
-	}
-	return d.attachTCX("pod_from", ifindex, d.pod.PodFrom, ebpf.AttachTCXIngress)
+	d.attaching.Lock()
+	defer d.attaching.Unlock()
+	return cmp.Or(d.attachTC(d.tc.podTo(), ifindex), d.attachTC(d.tc.podFrom(), ifindex))
 }
 
 // DetachPod takes the pod programs off an interface, which may be gone.
 func (d *Datapath) DetachPod(ifindex int) error {
-	return errors.Join(d.detach(pinName("pod_from", ifindex)), d.detach(pinName("pod_to", ifindex)))
+	return errors.Join(d.detachTC("pod_from", ifindex), d.detachTC("pod_to", ifindex))
 }
 
 // AttachUplink attaches the uplink programs to an interface. Of the node's
@@ -79,10 +79,7 @@ func (d *Datapath) AttachUplink(ifindex int, addrs []netip.Addr) error {
 	if err := d.maps.Uplinks.Put(uint32(ifindex), own); err != nil {
 		return fmt.Errorf("set addresses of uplink %d: %w", ifindex, err)
 	}
-	if err := d.attachTCX("uplink_in", ifindex, d.uplink.UplinkIn, ebpf.AttachTCXIngress); err != nil {
-		return err
-	}
-	if err := d.attachTCX("uplink_out", ifindex, d.uplink.UplinkOut, ebpf.AttachTCXEgress); err != nil {
+	if err := d.attachUplink(ifindex); err != nil {
 		return err
 	}
 	if !d.attachWire(ifindex) {
@@ -95,13 +92,19 @@ func (d *Datapath) AttachUplink(ifindex int, addrs []netip.Addr) error {
 	return nil
 }
 
+func (d *Datapath) attachUplink(ifindex int) error {
+	d.attaching.Lock()
+	defer d.attaching.Unlock()
+	return cmp.Or(d.attachTC(d.tc.uplinkIn(), ifindex), d.attachTC(d.tc.uplinkOut(), ifindex))
+}
+
 // DetachUplink takes the uplink programs off an interface, which may be gone.
 func (d *Datapath) DetachUplink(ifindex int) error {
 	err := d.maps.Uplinks.Delete(uint32(ifindex))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil
 	}
-	return errors.Join(err, d.detachWire(ifindex), d.detach(pinName("uplink_in", ifindex)), d.detach(pinName("uplink_out", ifindex)))
+	return errors.Join(err, d.detachWire(ifindex), d.detachTC("uplink_in", ifindex), d.detachTC("uplink_out", ifindex))
 }
 
 // Uplinks returns the interfaces that have uplink programs, gone ones too.
@@ -126,22 +129,6 @@ func pinIndex(hook, name string) (int, bool) {
 	text, ok := strings.CutPrefix(name, hook+"_")
 	index, err := strconv.Atoi(text)
 	return index, ok && err == nil
-}
-
-func (d *Datapath) attachTCX(name string, ifindex int, program *ebpf.Program, typ ebpf.AttachType) error {
-	err := d.attach(hook{
-		name: pinName(name, ifindex), program: program,
-		attach: func(p *ebpf.Program) (link.Link, error) {
-			return link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p, Attach: typ})
-		},
-		// The link of an interface that is gone has index 0. Its number may
-		// belong to another one by now.
-		here: func(info *link.Info) bool { return info.TCX() != nil && info.TCX().Ifindex == uint32(ifindex) },
-	})
-	if err != nil {
-		return fmt.Errorf("attach %s to interface %d: %w", name, ifindex, err)
-	}
-	return nil
 }
 
 // attach puts the program into the pinned link of the hook, in place of the
@@ -193,14 +180,18 @@ func (d *Datapath) detach(name string) error {
 	return nil
 }
 
+// pins are the names of what is attached: pinned links, and marks of filters.
 func (d *Datapath) pins() ([]string, error) {
-	entries, err := os.ReadDir(d.cfg.linkDir())
-	if err != nil {
-		return nil, fmt.Errorf("list pinned links: %w", err)
-	}
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Name()
+	var names []string
+	for _, dir := range []string{d.cfg.linkDir(), d.cfg.filterDir()} {
+		entries, err := os.ReadDir(dir)
+		// The data path of an older release has no filters.
+		if err != nil && !(dir == d.cfg.filterDir() && errors.Is(err, os.ErrNotExist)) {
+			return nil, fmt.Errorf("list pinned links: %w", err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
 	}
 	return names, nil
 }
@@ -217,7 +208,7 @@ func Remove(dir string) error {
 	for _, e := range entries {
 		errs = append(errs, detachPinned(filepath.Join(links, e.Name())))
 	}
-	errs = append(errs, os.RemoveAll(dir))
+	errs = append(errs, removeFilters(Config{PinDir: dir}.filterDir(), "*"), os.RemoveAll(dir))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove data path %s: %w", dir, err)
 	}

@@ -14,14 +14,41 @@ import (
 )
 
 // loader loads compiled files; all of them share the pinned maps. Only files whose
-// maps are there already may be loaded at once.
+// maps are there already may be loaded at once, each by a loader of its own.
 type loader struct {
 	datapath *Datapath
-	// types are those of the kernel, which take long to read.
+	// types are those of the kernel, which take long to read. Two goroutines
+	// must not use them at the same time: the library reads the types of a module
+	// without a lock on those of the kernel (cilium/ebpf 0.22.0).
 	types *btf.Cache
+	has   featureSet
 }
 
-func (d *Datapath) newLoader() *loader { return &loader{d, btf.NewCache()} }
+func (d *Datapath) newLoader() *loader { return &loader{datapath: d, types: btf.NewCache()} }
+
+// warm reads the types of the kernel.
+func (l *loader) warm() error {
+	if _, err := l.types.Kernel(); err != nil {
+		return fmt.Errorf("read types of the kernel: %w", err)
+	}
+	return nil
+}
+
+// tcObjects are the programs for traffic control, which look into the connection
+// tracking of netfilter where the kernel has it.
+type tcObjects struct {
+	tracks bool
+	pod    podObjects
+	uplink uplinkObjects
+}
+
+func (l *loader) loadTC() (*tcObjects, error) {
+	out := &tcObjects{tracks: l.has[FeatureCTLookup]}
+	if err := l.load("pod", loadPod, &out.pod); err != nil {
+		return nil, err
+	}
+	return out, l.load("uplink", loadUplink, &out.uplink)
+}
 
 // load loads one file, until the data path is closed.
 func (l *loader) load(name string, spec func() (*ebpf.CollectionSpec, error), into io.Closer) error {
@@ -29,6 +56,9 @@ func (l *loader) load(name string, spec func() (*ebpf.CollectionSpec, error), in
 	for {
 		blueprint, err := spec()
 		if err != nil {
+			return fmt.Errorf("read bpf object %s: %w", name, err)
+		}
+		if err := l.has.apply(blueprint); err != nil {
 			return fmt.Errorf("read bpf object %s: %w", name, err)
 		}
 		if err = blueprint.LoadAndAssign(into, options); err == nil {

@@ -59,6 +59,7 @@ func (f *findings) addPeer(slots *array, slot uint32) error {
 	}
 	if f.isPeer(&p) {
 		f.peers = append(f.peers, filling{slot, binary.NativeEndian.Uint32(turn[:])})
+		f.note(p.Cookie, useOfPeer(&p))
 	}
 	return nil
 }

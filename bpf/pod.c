@@ -80,21 +80,40 @@ static __always_inline int enter(const struct packet *p, const struct backend *b
 	return ct_create(&p->tuple, backend, 0, request);
 }
 
+/* What does not fit on the stack. pod_from does not interrupt itself on a CPU. */
+struct pod_scratch {
+	struct backend backend;
+	struct ct request;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pod_scratch);
+} pod_scratch SEC(".maps");
+
+static __always_inline struct pod_scratch *scratch(void)
+{
+	const __u32 only = 0;
+
+	return bpf_map_lookup_elem(&pod_scratch, &only);
+}
+
 /* What may be the first packet of a connection to a Service, from a socket that the
  * socket programs have not seen.
  */
 __noinline int open(struct __sk_buff *skb, const struct packet *p)
 {
+	struct pod_scratch *s = scratch();
 	enum drop_reason reason = DROP_NO_ENDPOINT;
 
-	if (!p)
+	if (!p || !s)
 		return drop(DROP_INVALID);
 	if (takeover_keeps_request(skb, p))
 		return VERDICT_NEXT;
 	for (int i = 0; i < SVC_TRIES; i++) {
-		struct backend backend;
-		struct ct request;
-		int result = choose(p, SCOPE_CLUSTER, i, &backend);
+		int result = choose(p, SCOPE_CLUSTER, i, &s->backend);
 
 		if (result == SVC_NONE)
 			return VERDICT_NEXT;
@@ -104,9 +123,9 @@ __noinline int open(struct __sk_buff *skb, const struct packet *p)
 			return drop(DROP_SOURCE_RANGE);
 		if (result != SVC_FOUND)
 			break;
-		result = enter(p, &backend, &request);
+		result = enter(p, &s->backend, &s->request);
 		if (!result)
-			return translate(skb, p, &request);
+			return translate(skb, p, &s->request);
 		reason = -result;
 	}
 	return drop(reason);
@@ -124,14 +143,14 @@ static __always_inline bool is_opening(const struct packet *p)
 /* ICMP: errors about connections that are translated, and echo requests. */
 __noinline int icmp_from(struct __sk_buff *skb, struct packet *p)
 {
-	struct ct ct = {};
+	struct pod_scratch *s = scratch();
 	int result;
 
-	if (!p)
+	if (!p || !s)
 		return VERDICT_NEXT;
-	result = error_translate(skb, p, CT_BOTH, &ct);
+	result = error_translate(skb, p, CT_BOTH, &s->request);
 	if (result)
-		return result < 0 ? drop(-result) : leave(skb, &p->tuple.dst, &ct);
+		return result < 0 ? drop(-result) : leave(skb, &p->tuple.dst, &s->request);
 	result = deliver_local(skb, &p->tuple.dst);
 	return result != VERDICT_NEXT ? result : echo(skb, p, SCOPE_CLUSTER, 0);
 }

@@ -45,6 +45,12 @@ type podCt struct {
 	Seen     uint64
 }
 
+type podCtScratch struct {
+	_     structs.HostLayout
+	Key   podTuple
+	Entry podCt
+}
+
 type podEndpoint struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -96,6 +102,18 @@ type podPodAddrs struct {
 	_  structs.HostLayout
 	V4 podAddr
 	V6 podAddr
+}
+
+type podPodScratch struct {
+	_       structs.HostLayout
+	Backend struct {
+		_     structs.HostLayout
+		Addr  podAddr
+		Port  uint16
+		Flags uint16
+		Pad   uint32
+	}
+	Request podCt
 }
 
 type podReverse struct {
@@ -177,11 +195,13 @@ const (
 	podMapBackends        = "backends"
 	podMapClients         = "clients"
 	podMapConntrack       = "conntrack"
+	podMapCtScratch       = "ct_scratch"
 	podMapDrops           = "drops"
 	podMapEndpoints       = "endpoints"
 	podMapFragments       = "fragments"
 	podMapFrontends       = "frontends"
 	podMapPeers           = "peers"
+	podMapPodScratch      = "pod_scratch"
 	podMapPods            = "pods"
 	podMapReverses        = "reverses"
 	podMapSettings        = "settings"
@@ -191,6 +211,11 @@ const (
 	podMapUplinks         = "uplinks"
 	podProgPodFrom        = "pod_from"
 	podProgPodTo          = "pod_to"
+	podVarHasCtLookup     = "has_ct_lookup"
+	podVarHasKernCtx      = "has_kern_ctx"
+	podVarHasLoop         = "has_loop"
+	podVarHasMptcpSock    = "has_mptcp_sock"
+	podVarHasSetRetval    = "has_set_retval"
 )
 
 // loadPod returns the embedded CollectionSpec for pod.
@@ -247,11 +272,13 @@ type podMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack       *ebpf.MapSpec `ebpf:"conntrack"`
+	CtScratch       *ebpf.MapSpec `ebpf:"ct_scratch"`
 	Drops           *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints       *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends       *ebpf.MapSpec `ebpf:"frontends"`
 	Peers           *ebpf.MapSpec `ebpf:"peers"`
+	PodScratch      *ebpf.MapSpec `ebpf:"pod_scratch"`
 	Pods            *ebpf.MapSpec `ebpf:"pods"`
 	Reverses        *ebpf.MapSpec `ebpf:"reverses"`
 	Settings        *ebpf.MapSpec `ebpf:"settings"`
@@ -265,6 +292,11 @@ type podMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type podVariableSpecs struct {
+	HasCtLookup  *ebpf.VariableSpec `ebpf:"has_ct_lookup"`
+	HasKernCtx   *ebpf.VariableSpec `ebpf:"has_kern_ctx"`
+	HasLoop      *ebpf.VariableSpec `ebpf:"has_loop"`
+	HasMptcpSock *ebpf.VariableSpec `ebpf:"has_mptcp_sock"`
+	HasSetRetval *ebpf.VariableSpec `ebpf:"has_set_retval"`
 }
 
 // podObjects contains all objects after they have been loaded into the kernel.
@@ -291,11 +323,13 @@ type podMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
 	Conntrack       *ebpf.Map `ebpf:"conntrack"`
+	CtScratch       *ebpf.Map `ebpf:"ct_scratch"`
 	Drops           *ebpf.Map `ebpf:"drops"`
 	Endpoints       *ebpf.Map `ebpf:"endpoints"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
 	Frontends       *ebpf.Map `ebpf:"frontends"`
 	Peers           *ebpf.Map `ebpf:"peers"`
+	PodScratch      *ebpf.Map `ebpf:"pod_scratch"`
 	Pods            *ebpf.Map `ebpf:"pods"`
 	Reverses        *ebpf.Map `ebpf:"reverses"`
 	Settings        *ebpf.Map `ebpf:"settings"`
@@ -311,11 +345,13 @@ func (m *podMaps) Close() error {
 		m.Backends,
 		m.Clients,
 		m.Conntrack,
+		m.CtScratch,
 		m.Drops,
 		m.Endpoints,
 		m.Fragments,
 		m.Frontends,
 		m.Peers,
+		m.PodScratch,
 		m.Pods,
 		m.Reverses,
 		m.Settings,
@@ -330,6 +366,11 @@ func (m *podMaps) Close() error {
 //
 // It can be passed to loadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type podVariables struct {
+	HasCtLookup  *ebpf.Variable `ebpf:"has_ct_lookup"`
+	HasKernCtx   *ebpf.Variable `ebpf:"has_kern_ctx"`
+	HasLoop      *ebpf.Variable `ebpf:"has_loop"`
+	HasMptcpSock *ebpf.Variable `ebpf:"has_mptcp_sock"`
+	HasSetRetval *ebpf.Variable `ebpf:"has_set_retval"`
 }
 
 // podPrograms contains all programs after they have been loaded into the kernel.

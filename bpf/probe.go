@@ -3,60 +3,115 @@
 package bpf
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/features"
+	kernel "github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 )
 
-// ProbeResult tells whether the kernel has a feature that the data path needs.
+// ProbeResult tells whether the kernel has something that the data path uses.
 type ProbeResult struct {
 	// Feature is its name, with the release that brought it.
 	Feature string
 	// Err is nil when the kernel has it.
 	Err error
-	// Do is what helps when it has not.
+	// Fallback is what is used where the kernel does not have it, and what that
+	// costs; empty when there is nothing.
+	Fallback string
+	// Do is what helps when there is no fallback.
 	Do string
 }
 
-// Probe asks the kernel for every feature that the data path needs. It leaves
-// nothing behind.
+const upgrade = "run a kernel of release 6.1 or newer"
+
+// Probe loads what the data path loads, program by program, and tells what the kernel
+// takes, and what is used in place of what it lacks. It leaves nothing behind.
 func Probe() []ProbeResult {
-	const upgrade = "run a kernel of release 6.6 or newer"
-	return []ProbeResult{
-		{"BTF type information", probeBTF(), "run a kernel with CONFIG_DEBUG_INFO_BTF=y"},
-		{"socket address programs (4.17)", features.HaveProgramType(ebpf.CGroupSockAddr), "run a kernel with CONFIG_CGROUP_BPF=y"},
-		{"error of socket programs (5.18)", features.HaveProgramHelper(ebpf.CGroupSockAddr, asm.FnSetRetval), upgrade},
-		{"traffic control programs (4.1)", features.HaveProgramType(ebpf.SchedCLS), "run a kernel with CONFIG_NET_CLS_ACT=y"},
-		{"redirect to a pod (5.10)", features.HaveProgramHelper(ebpf.SchedCLS, asm.FnRedirectPeer), upgrade},
-		{"redirect to a neighbour (5.10)", features.HaveProgramHelper(ebpf.SchedCLS, asm.FnRedirectNeigh), upgrade},
-		{"LRU hash maps (4.10)", features.HaveMapType(ebpf.LRUHash), upgrade},
-		{"memory-mapped arrays (5.5)", probeMemory(), upgrade},
-		{"tcx links (6.6)", probeTCX(), upgrade},
+	types := btf.NewCache()
+	if _, err := types.Kernel(); err != nil {
+		return []ProbeResult{{Feature: "BTF type information", Err: err, Do: "run a kernel with CONFIG_DEBUG_INFO_BTF=y"}}
 	}
+	out := append([]ProbeResult{{Feature: "BTF type information"}}, probeRequired()...)
+	each := probeEach(types)
+	has := featureSet{}
+	for f, err := range each {
+		has[f] = err == nil
+	}
+	for _, f := range slices.Sorted(maps.Keys(each)) {
+		d := descriptions[f]
+		out = append(out, ProbeResult{Feature: d.name, Err: each[f], Fallback: d.fallback})
+	}
+	return append(out, probeEveryProgram(types, has)...)
 }
 
-func probeBTF() error {
-	_, err := btf.LoadKernelSpec()
-	return err
+// probeRequired asks for what older kernels lack and nothing replaces, since what the
+// verifier says about a whole program may not name it. What cannot be told is left
+// to the programs.
+func probeRequired() []ProbeResult {
+	var out []ProbeResult
+	for name, err := range map[string]error{
+		"coarse clock for programs (5.11)": kernel.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs),
+		"walks through maps (5.13)":        kernel.HaveProgramHelper(ebpf.SchedCLS, asm.FnForEachMapElem),
+		"programs run by command (5.14)":   kernel.HaveProgramType(ebpf.Syscall),
+	} {
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			out = append(out, ProbeResult{Feature: name, Err: err, Do: upgrade})
+		}
+	}
+	slices.SortFunc(out, func(a, b ProbeResult) int { return strings.Compare(a.Feature, b.Feature) })
+	return out
 }
 
-// mmapable is BPF_F_MMAPABLE of linux/bpf.h.
-const mmapable = 1 << 10
+// objects are the compiled files that a node loads, by name.
+var objects = map[string]func() (*ebpf.CollectionSpec, error){
+	"sock": loadSock, "pod": loadPod, "uplink": loadUplink, "wire": loadWire, "count": loadCount, "stale": loadStale,
+}
 
-func probeMemory() error {
-	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "probe", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1, Flags: mmapable,
-	})
-	if err != nil {
-		return err
+// probeEveryProgram loads every program that a node with these features loads.
+func probeEveryProgram(types *btf.Cache, has featureSet) []ProbeResult {
+	var out []ProbeResult
+	for _, object := range slices.Sorted(maps.Keys(objects)) {
+		load := func() (*ebpf.CollectionSpec, error) {
+			spec, err := objects[object]()
+			if err != nil {
+				return nil, err
+			}
+			return spec, has.apply(spec)
+		}
+		spec, err := load()
+		if err != nil {
+			out = append(out, ProbeResult{Feature: "object " + object, Err: err, Do: upgrade})
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
+			if has.uses(name) {
+				out = append(out, ProbeResult{Feature: "program " + name, Err: probeProgram(load, name, types), Do: upgrade})
+			}
+		}
 	}
-	defer m.Close()
-	_, err = m.Memory()
-	return err
+	return out
+}
+
+// uses tells whether a program is loaded where the kernel has these features.
+func (all featureSet) uses(program string) bool {
+	switch program {
+	case "count_tables":
+		return all[FeatureElemCount]
+	case "walk_tables":
+		return !all[FeatureElemCount]
+	case "stale_tcp", "stale_udp":
+		return all[FeatureSockDestroy]
+	}
+	return true
 }
 
 // probeTCX attaches a program to loopback that passes everything on.
@@ -78,4 +133,12 @@ func probeTCX() error {
 		return err
 	}
 	return l.Close()
+}
+
+// probeNetdev asks for what tells which drivers take packets from XDP programs.
+func probeNetdev() error {
+	if _, err := netlink.GenlFamilyGet(netdevFamily); err != nil {
+		return fmt.Errorf("find netlink family %s: %w", netdevFamily, err)
+	}
+	return nil
 }

@@ -17,13 +17,12 @@ type scanner struct {
 	iters map[Protocol]*link.Iter
 }
 
-// scanner loads the iterators when they are needed first: many nodes never do.
-func (d *Datapath) scanner() (*scanner, error) {
-	if d.scan != nil {
-		return d.scan, nil
-	}
+// newScanner loads and attaches the iterators.
+func (d *Datapath) newScanner() (*scanner, error) {
 	var objects staleObjects
-	if err := d.newLoader().load("stale", loadStale, &objects); err != nil {
+	l := d.newLoader()
+	l.has = d.has
+	if err := l.load("stale", loadStale, &objects); err != nil {
 		return nil, err
 	}
 	s := &scanner{stale: objects.Stale, iters: map[Protocol]*link.Iter{}}
@@ -35,13 +34,12 @@ func (d *Datapath) scanner() (*scanner, error) {
 		d.onClose(it.Close)
 		s.iters[protocol] = it
 	}
-	d.scan = s
 	return s, nil
 }
 
-// scan closes the sockets that were found. To search a namespace for TCP sockets
+// close searches for the sockets that were found. To search a namespace for TCP sockets
 // takes milliseconds, whatever is in it, so only those are searched that need be.
-func (s *scanner) scan(found *findings) (map[Protocol]int, error) {
+func (s *scanner) close(found *findings) (map[Protocol]int, error) {
 	closed := map[Protocol]int{}
 	var errs []error
 	for _, use := range found.uses {

@@ -10,6 +10,7 @@
 #include <linux/in.h>
 
 #include "lib/addr.h"
+#include "lib/config.h"
 #include "lib/drop.h"
 #include "lib/peer.h"
 #include "lib/svc.h"
@@ -49,10 +50,13 @@ static __always_inline struct addr sock_client(struct bpf_sock_addr *ctx, bool v
 }
 
 /* Tells whether sock_release is told of the end of this socket. The kernel makes
- * those of multipath TCP for itself.
+ * those of multipath TCP for itself; where these cannot be told apart no TCP socket
+ * is taken for one that is released.
  */
 static __always_inline bool sock_is_released(struct bpf_sock_addr *ctx)
 {
+	if (!has_mptcp_sock)
+		return ctx->protocol != IPPROTO_TCP;
 	return !bpf_skc_to_mptcp_sock(ctx->sk);
 }
 
@@ -149,6 +153,14 @@ static __always_inline bool recall(struct bpf_sock_addr *ctx, struct addr *addr)
 	return true;
 }
 
+static __always_inline int sock_reject(int err)
+{
+	/* Without a reason of its own the kernel says EPERM. */
+	if (has_set_retval)
+		bpf_set_retval(err);
+	return REJECT;
+}
+
 /* Refuses an address without backends, or one that the client may not use. To
  * connect a UDP socket is no attempt to reach anybody, and programs do it to learn
  * their own address: without backends it succeeds. What is sent then is refused as a
@@ -158,13 +170,11 @@ static __always_inline int refuse(const struct bpf_sock_addr *ctx, int why, bool
 {
 	if (why == SVC_DENIED) {
 		drop(DROP_SOURCE_RANGE);
-		bpf_set_retval(-EPERM);
-		return REJECT;
+		return sock_reject(-EPERM);
 	}
 	if (connects && ctx->protocol == IPPROTO_UDP)
 		return PROCEED;
-	bpf_set_retval(-ECONNREFUSED);
-	return REJECT;
+	return sock_reject(-ECONNREFUSED);
 }
 
 static __always_inline int forward4(struct bpf_sock_addr *ctx, bool connects)

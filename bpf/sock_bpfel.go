@@ -173,6 +173,11 @@ const (
 	sockProgSockRelease  = "sock_release"
 	sockProgSockSendmsg4 = "sock_sendmsg4"
 	sockProgSockSendmsg6 = "sock_sendmsg6"
+	sockVarHasCtLookup   = "has_ct_lookup"
+	sockVarHasKernCtx    = "has_kern_ctx"
+	sockVarHasLoop       = "has_loop"
+	sockVarHasMptcpSock  = "has_mptcp_sock"
+	sockVarHasSetRetval  = "has_set_retval"
 )
 
 // loadSock returns the embedded CollectionSpec for sock.
@@ -253,6 +258,11 @@ type sockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sockVariableSpecs struct {
+	HasCtLookup  *ebpf.VariableSpec `ebpf:"has_ct_lookup"`
+	HasKernCtx   *ebpf.VariableSpec `ebpf:"has_kern_ctx"`
+	HasLoop      *ebpf.VariableSpec `ebpf:"has_loop"`
+	HasMptcpSock *ebpf.VariableSpec `ebpf:"has_mptcp_sock"`
+	HasSetRetval *ebpf.VariableSpec `ebpf:"has_set_retval"`
 }
 
 // sockObjects contains all objects after they have been loaded into the kernel.
@@ -316,6 +326,11 @@ func (m *sockMaps) Close() error {
 //
 // It can be passed to loadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sockVariables struct {
+	HasCtLookup  *ebpf.Variable `ebpf:"has_ct_lookup"`
+	HasKernCtx   *ebpf.Variable `ebpf:"has_kern_ctx"`
+	HasLoop      *ebpf.Variable `ebpf:"has_loop"`
+	HasMptcpSock *ebpf.Variable `ebpf:"has_mptcp_sock"`
+	HasSetRetval *ebpf.Variable `ebpf:"has_set_retval"`
 }
 
 // sockPrograms contains all programs after they have been loaded into the kernel.

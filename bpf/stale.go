@@ -30,11 +30,10 @@ func (d *Datapath) CloseStale(stale func(Use) bool) (map[Protocol]int, error) {
 	if err != nil || len(found.uses) == 0 {
 		return nil, err
 	}
-	s, err := d.scanner()
-	if err != nil {
+	if err := d.openCloser(); err != nil {
 		return nil, fmt.Errorf("close stale sockets: %w", err)
 	}
-	closed, err := s.scan(found)
+	closed, err := d.closer.close(found)
 	if err != nil {
 		return closed, fmt.Errorf("close stale sockets: %w", err)
 	}
@@ -47,6 +46,29 @@ func (d *Datapath) CloseStale(stale func(Use) bool) (map[Protocol]int, error) {
 	return closed, d.searched(found.peers)
 }
 
+// closer closes the sockets that were found, and tells how many it was of each
+// protocol.
+type closer interface {
+	close(found *findings) (map[Protocol]int, error)
+}
+
+// openCloser prepares to close sockets when that is needed first: many nodes never
+// do.
+func (d *Datapath) openCloser() error {
+	if d.closer != nil {
+		return nil
+	}
+	if !d.has[FeatureSockDestroy] {
+		d.closer = destroyer{}
+		return nil
+	}
+	s, err := d.newScanner()
+	if err == nil {
+		d.closer = s
+	}
+	return err
+}
+
 // findings are the uses that are stale, the sockets that had them, and where
 // those may be.
 type findings struct {
@@ -57,6 +79,20 @@ type findings struct {
 	sockets []uplinkReverseKey
 	peers   []filling
 	places  map[place]bool
+	// owners are the same sockets by what tells them apart.
+	owners map[owner]bool
+}
+
+// owner is a socket by its cookie, while it talks to a backend.
+type owner struct {
+	cookie   uint64
+	backend  netip.AddrPort
+	protocol Protocol
+}
+
+// note remembers a socket whose use is stale.
+func (f *findings) note(cookie uint64, use Use) {
+	f.owners[owner{cookie, use.Backend, use.Protocol}] = true
 }
 
 // judge tells whether a use is stale, and notes where its socket is if so.
@@ -86,7 +122,7 @@ type place struct {
 const entriesAtOnce = 4096
 
 func (d *Datapath) findStale(stale func(Use) bool) (*findings, error) {
-	f := &findings{stale: stale, known: map[Use]bool{}, places: map[place]bool{}}
+	f := &findings{stale: stale, known: map[Use]bool{}, places: map[place]bool{}, owners: map[owner]bool{}}
 	return f, errors.Join(d.findPeers(f), d.findReverses(f))
 }
 
@@ -101,8 +137,10 @@ func (d *Datapath) findReverses(f *findings) error {
 		}
 		for i := range n {
 			// To one without a peer an answer may be under way.
-			if values[i].Unconnected == 0 && f.judge(useOf(keys[i], values[i]), values[i].Netns) {
+			use := useOf(keys[i], values[i])
+			if values[i].Unconnected == 0 && f.judge(use, values[i].Netns) {
 				f.sockets = append(f.sockets, keys[i])
+				f.note(keys[i].Cookie, use)
 			}
 		}
 		if err != nil {

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -37,10 +38,48 @@ func (t Takeover) String() string {
 	return strings.Join(names, ", ")
 }
 
-// SetTakeover says where connections of another proxy are looked for.
+// SetTakeover says where connections of another proxy are looked for. Programs
+// that were loaded before the kernel had connection tracking are replaced.
 func (d *Datapath) SetTakeover(where Takeover) error {
+	if where != 0 {
+		if err := d.findConntrack(); err != nil {
+			return fmt.Errorf("set takeover to %s: %w", where, err)
+		}
+	}
+	return d.setTakeover(where)
+}
+
+func (d *Datapath) setTakeover(where Takeover) error {
 	if err := d.maps.Settings.Put(uint32(0), uplinkSettings{Takeover: uint32(where)}); err != nil {
 		return fmt.Errorf("set takeover to %s: %w", where, err)
 	}
 	return nil
+}
+
+// findConntrack loads the programs for traffic control again if these know of no
+// connection tracking and the kernel has it by now, and puts them in place of those
+// that are attached.
+func (d *Datapath) findConntrack() error {
+	d.attaching.Lock()
+	defer d.attaching.Unlock()
+	if d.tc.tracks {
+		return nil
+	}
+	l := d.newLoader()
+	var err error
+	if l.has, err = probeFeatures(l.types, d.cfg.Without); err != nil || !l.has[FeatureCTLookup] {
+		return err
+	}
+	if d.tc, err = l.loadTC(); err != nil {
+		return err
+	}
+	names, err := d.pins()
+	for _, name := range names {
+		for _, h := range d.tc.hooks() {
+			if index, ok := pinIndex(h.name, name); ok {
+				err = errors.Join(err, d.attachTC(h, index))
+			}
+		}
+	}
+	return err
 }

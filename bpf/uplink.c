@@ -91,11 +91,12 @@ static __always_inline int enter_remote(struct __sk_buff *skb, const struct pack
 
 		if (err || !takeover_now())
 			return err;
-		s->back = ct_back(&p->tuple, &s->ct);
+		ct_back(&p->tuple, &s->ct, &s->back);
 		if (!takeover_uses(skb, &s->back))
 			return 0;
 		bpf_map_delete_elem(&conntrack, &s->back);
-		bpf_map_delete_elem(&conntrack, &p->tuple);
+		s->back = p->tuple;
+		bpf_map_delete_elem(&conntrack, &s->back);
 	}
 	return -DROP_SNAT_PORTS;
 }
@@ -138,9 +139,10 @@ static __always_inline int open_direct(struct __sk_buff *skb, struct packet *p, 
 		return open_remote(skb, p, s);
 	if (option < 0)
 		return lost(p, option, &s->way);
+	s->back = p->tuple;
 	err = route_hop(skb, p);
 	if (!err)
-		err = dsr_create(&p->tuple, &s->backend, &s->ct);
+		err = dsr_create(&s->back, &s->backend, &s->ct);
 	return err ? drop(-err) : pass_direct(skb, p, s, option);
 }
 

@@ -53,6 +53,12 @@ type uplinkCt struct {
 	Seen     uint64
 }
 
+type uplinkCtScratch struct {
+	_     structs.HostLayout
+	Key   uplinkTuple
+	Entry uplinkCt
+}
+
 type uplinkEndpoint struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -204,6 +210,7 @@ const (
 	uplinkMapBackends          = "backends"
 	uplinkMapClients           = "clients"
 	uplinkMapConntrack         = "conntrack"
+	uplinkMapCtScratch         = "ct_scratch"
 	uplinkMapDrops             = "drops"
 	uplinkMapEndpoints         = "endpoints"
 	uplinkMapFragments         = "fragments"
@@ -219,6 +226,11 @@ const (
 	uplinkMapUplinks           = "uplinks"
 	uplinkProgUplinkIn         = "uplink_in"
 	uplinkProgUplinkOut        = "uplink_out"
+	uplinkVarHasCtLookup       = "has_ct_lookup"
+	uplinkVarHasKernCtx        = "has_kern_ctx"
+	uplinkVarHasLoop           = "has_loop"
+	uplinkVarHasMptcpSock      = "has_mptcp_sock"
+	uplinkVarHasSetRetval      = "has_set_retval"
 	uplinkVarUnusedBackend     = "unused_backend"
 	uplinkVarUnusedFrontend    = "unused_frontend"
 	uplinkVarUnusedFrontendKey = "unused_frontend_key"
@@ -278,6 +290,7 @@ type uplinkMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack       *ebpf.MapSpec `ebpf:"conntrack"`
+	CtScratch       *ebpf.MapSpec `ebpf:"ct_scratch"`
 	Drops           *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints       *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
@@ -297,6 +310,11 @@ type uplinkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uplinkVariableSpecs struct {
+	HasCtLookup       *ebpf.VariableSpec `ebpf:"has_ct_lookup"`
+	HasKernCtx        *ebpf.VariableSpec `ebpf:"has_kern_ctx"`
+	HasLoop           *ebpf.VariableSpec `ebpf:"has_loop"`
+	HasMptcpSock      *ebpf.VariableSpec `ebpf:"has_mptcp_sock"`
+	HasSetRetval      *ebpf.VariableSpec `ebpf:"has_set_retval"`
 	UnusedBackend     *ebpf.VariableSpec `ebpf:"unused_backend"`
 	UnusedFrontend    *ebpf.VariableSpec `ebpf:"unused_frontend"`
 	UnusedFrontendKey *ebpf.VariableSpec `ebpf:"unused_frontend_key"`
@@ -326,6 +344,7 @@ type uplinkMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
 	Conntrack       *ebpf.Map `ebpf:"conntrack"`
+	CtScratch       *ebpf.Map `ebpf:"ct_scratch"`
 	Drops           *ebpf.Map `ebpf:"drops"`
 	Endpoints       *ebpf.Map `ebpf:"endpoints"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
@@ -347,6 +366,7 @@ func (m *uplinkMaps) Close() error {
 		m.Backends,
 		m.Clients,
 		m.Conntrack,
+		m.CtScratch,
 		m.Drops,
 		m.Endpoints,
 		m.Fragments,
@@ -367,6 +387,11 @@ func (m *uplinkMaps) Close() error {
 //
 // It can be passed to loadUplinkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uplinkVariables struct {
+	HasCtLookup       *ebpf.Variable `ebpf:"has_ct_lookup"`
+	HasKernCtx        *ebpf.Variable `ebpf:"has_kern_ctx"`
+	HasLoop           *ebpf.Variable `ebpf:"has_loop"`
+	HasMptcpSock      *ebpf.Variable `ebpf:"has_mptcp_sock"`
+	HasSetRetval      *ebpf.Variable `ebpf:"has_set_retval"`
 	UnusedBackend     *ebpf.Variable `ebpf:"unused_backend"`
 	UnusedFrontend    *ebpf.Variable `ebpf:"unused_frontend"`
 	UnusedFrontendKey *ebpf.Variable `ebpf:"unused_frontend_key"`

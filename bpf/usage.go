@@ -29,7 +29,7 @@ type Usage struct {
 }
 
 // Usage returns how full all tables are, by name. What it costs does not depend
-// on how full they are.
+// on how full they are, unless the kernel lacks FeatureElemCount.
 func (d *Datapath) Usage() ([]Usage, error) {
 	counts, err := d.counts()
 	if err != nil {
@@ -57,10 +57,36 @@ func (d *Datapath) Usage() ([]Usage, error) {
 	return out, nil
 }
 
+// loadCount loads the program that counts entries: by the kernel's own numbers,
+// or, where it does not tell them, by a walk through the tables.
+func (d *Datapath) loadCount(l *loader) error {
+	if d.has[FeatureElemCount] {
+		var told toldCounts
+		err := l.load("count", loadCount, &told)
+		d.count = told.Program
+		return err
+	}
+	var walked walkedCounts
+	err := l.load("count", loadCount, &walked)
+	d.count = walked.Program
+	return err
+}
+
+type toldCounts struct {
+	Program *ebpf.Program `ebpf:"count_tables"`
+}
+
+type walkedCounts struct {
+	Program *ebpf.Program `ebpf:"walk_tables"`
+}
+
+func (c *toldCounts) Close() error   { return c.Program.Close() }
+func (c *walkedCounts) Close() error { return c.Program.Close() }
+
 // counts returns the entries of all hash tables.
 func (d *Datapath) counts() (map[string]int64, error) {
 	var n countTableCounts
-	code, err := d.count.CountTables.Run(&ebpf.RunOptions{Context: n, ContextOut: &n})
+	code, err := d.count.Run(&ebpf.RunOptions{Context: n, ContextOut: &n})
 	if err != nil || code != 0 {
 		return nil, fmt.Errorf("count entries of tables: code %d: %w", code, err)
 	}

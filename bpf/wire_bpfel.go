@@ -45,6 +45,12 @@ type wireCt struct {
 	Seen     uint64
 }
 
+type wireCtScratch struct {
+	_     structs.HostLayout
+	Key   wireTuple
+	Entry wireCt
+}
+
 type wireEndpoint struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -149,23 +155,29 @@ type wireUplink struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	wireMapAffinities  = "affinities"
-	wireMapBackends    = "backends"
-	wireMapClients     = "clients"
-	wireMapConntrack   = "conntrack"
-	wireMapDrops       = "drops"
-	wireMapEndpoints   = "endpoints"
-	wireMapFragments   = "fragments"
-	wireMapFrontends   = "frontends"
-	wireMapPeers       = "peers"
-	wireMapPods        = "pods"
-	wireMapReverses    = "reverses"
-	wireMapSettings    = "settings"
-	wireMapSlots       = "slots"
-	wireMapSources     = "sources"
-	wireMapUplinks     = "uplinks"
-	wireMapWireScratch = "wire_scratch"
-	wireProgWire       = "wire"
+	wireMapAffinities   = "affinities"
+	wireMapBackends     = "backends"
+	wireMapClients      = "clients"
+	wireMapConntrack    = "conntrack"
+	wireMapCtScratch    = "ct_scratch"
+	wireMapDrops        = "drops"
+	wireMapEndpoints    = "endpoints"
+	wireMapFragments    = "fragments"
+	wireMapFrontends    = "frontends"
+	wireMapPeers        = "peers"
+	wireMapPods         = "pods"
+	wireMapReverses     = "reverses"
+	wireMapSettings     = "settings"
+	wireMapSlots        = "slots"
+	wireMapSources      = "sources"
+	wireMapUplinks      = "uplinks"
+	wireMapWireScratch  = "wire_scratch"
+	wireProgWire        = "wire"
+	wireVarHasCtLookup  = "has_ct_lookup"
+	wireVarHasKernCtx   = "has_kern_ctx"
+	wireVarHasLoop      = "has_loop"
+	wireVarHasMptcpSock = "has_mptcp_sock"
+	wireVarHasSetRetval = "has_set_retval"
 )
 
 // loadWire returns the embedded CollectionSpec for wire.
@@ -221,6 +233,7 @@ type wireMapSpecs struct {
 	Backends    *ebpf.MapSpec `ebpf:"backends"`
 	Clients     *ebpf.MapSpec `ebpf:"clients"`
 	Conntrack   *ebpf.MapSpec `ebpf:"conntrack"`
+	CtScratch   *ebpf.MapSpec `ebpf:"ct_scratch"`
 	Drops       *ebpf.MapSpec `ebpf:"drops"`
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
@@ -239,6 +252,11 @@ type wireMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type wireVariableSpecs struct {
+	HasCtLookup  *ebpf.VariableSpec `ebpf:"has_ct_lookup"`
+	HasKernCtx   *ebpf.VariableSpec `ebpf:"has_kern_ctx"`
+	HasLoop      *ebpf.VariableSpec `ebpf:"has_loop"`
+	HasMptcpSock *ebpf.VariableSpec `ebpf:"has_mptcp_sock"`
+	HasSetRetval *ebpf.VariableSpec `ebpf:"has_set_retval"`
 }
 
 // wireObjects contains all objects after they have been loaded into the kernel.
@@ -265,6 +283,7 @@ type wireMaps struct {
 	Backends    *ebpf.Map `ebpf:"backends"`
 	Clients     *ebpf.Map `ebpf:"clients"`
 	Conntrack   *ebpf.Map `ebpf:"conntrack"`
+	CtScratch   *ebpf.Map `ebpf:"ct_scratch"`
 	Drops       *ebpf.Map `ebpf:"drops"`
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Fragments   *ebpf.Map `ebpf:"fragments"`
@@ -285,6 +304,7 @@ func (m *wireMaps) Close() error {
 		m.Backends,
 		m.Clients,
 		m.Conntrack,
+		m.CtScratch,
 		m.Drops,
 		m.Endpoints,
 		m.Fragments,
@@ -304,6 +324,11 @@ func (m *wireMaps) Close() error {
 //
 // It can be passed to loadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type wireVariables struct {
+	HasCtLookup  *ebpf.Variable `ebpf:"has_ct_lookup"`
+	HasKernCtx   *ebpf.Variable `ebpf:"has_kern_ctx"`
+	HasLoop      *ebpf.Variable `ebpf:"has_loop"`
+	HasMptcpSock *ebpf.Variable `ebpf:"has_mptcp_sock"`
+	HasSetRetval *ebpf.Variable `ebpf:"has_set_retval"`
 }
 
 // wirePrograms contains all programs after they have been loaded into the kernel.

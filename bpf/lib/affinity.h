@@ -2,12 +2,16 @@
 #pragma once
 
 #include "addr.h"
+#include "config.h"
 #include "table.h"
 
 #define AFFINITY_SECOND 1000000000ULL
 
 /* How many slots are looked through for a backend. */
 #define AFFINITY_SEARCH 4096
+
+/* The same where the verifier follows the loop itself. */
+#define AFFINITY_SEARCH_UNROLLED 512
 
 struct affinity_search {
 	struct addr addr;
@@ -32,6 +36,13 @@ static long affinity_compare(__u32 i, void *data)
 /* Looks for a backend among some slots. */
 static __always_inline bool affinity_has(struct affinity_search *search, __u32 count)
 {
+	if (!has_loop) {
+		for (__u32 i = 0; i < AFFINITY_SEARCH_UNROLLED; i++) {
+			if (i >= count || affinity_compare(i, search))
+				break;
+		}
+		return search->found;
+	}
 	bpf_loop(count < AFFINITY_SEARCH ? count : AFFINITY_SEARCH, affinity_compare, search, 0);
 	return search->found;
 }

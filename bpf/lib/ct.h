@@ -62,30 +62,22 @@ static __always_inline struct ct *ct_find(const struct packet *p)
 	return found;
 }
 
-/* The tuple of the packets that go the other way. */
-static __always_inline struct tuple ct_back(const struct tuple *tuple, const struct ct *ct)
+/* Fills in the tuple of the packets that go the other way. */
+static __always_inline void ct_back(const struct tuple *tuple, const struct ct *ct, struct tuple *back)
 {
-	struct tuple back = { .src = ct->addr, .sport = ct->port, .proto = tuple->proto };
-
-	switch (ct->action) {
-	case CT_DNAT:
-		back.dst = tuple->src;
-		back.dport = tuple->sport;
-		break;
-	case CT_SNAT:
-		back = (struct tuple){
-			.src = tuple->dst,
-			.sport = tuple->dport,
-			.dst = ct->addr,
-			.dport = ct->port,
-			.proto = tuple->proto,
-		};
-		break;
-	default:
-		back.dst = ct->from;
-		back.dport = ct->from_port;
+	__builtin_memset(back, 0, sizeof(*back));
+	back->proto = tuple->proto;
+	if (ct->action == CT_SNAT) {
+		back->src = tuple->dst;
+		back->sport = tuple->dport;
+		back->dst = ct->addr;
+		back->dport = ct->port;
+		return;
 	}
-	return back;
+	back->src = ct->addr;
+	back->sport = ct->port;
+	back->dst = ct->action == CT_DNAT ? tuple->src : ct->from;
+	back->dport = ct->action == CT_DNAT ? tuple->sport : ct->from_port;
 }
 
 /* As ct_find, and notes the end of TCP connections: a client that uses its port
@@ -102,7 +94,7 @@ static __always_inline struct ct *ct_track(const struct packet *p)
 	 */
 	if (!found || p->tcp_flags & TCP_SYN || !(p->tcp_flags & (TCP_FIN | TCP_RST)))
 		return found;
-	back = ct_back(&p->tuple, found);
+	ct_back(&p->tuple, found, &back);
 	other = bpf_map_lookup_elem(&conntrack, &back);
 	if (other)
 		other->closed |= p->tcp_flags & TCP_RST ? CT_CLOSED | CT_OVER : CT_CLOSED;
@@ -116,10 +108,11 @@ static __always_inline struct ct *ct_track(const struct packet *p)
 static __always_inline bool ct_replace(const struct tuple *back, const struct ct *other, __u64 now)
 {
 	__s64 idle = back->proto == IPPROTO_UDP ? CT_STALE_DATAGRAM : CT_STALE;
-	struct tuple requests = ct_back(back, other);
+	struct tuple requests;
 
 	if (!other->closed && ct_idle(other, now) < idle)
 		return false;
+	ct_back(back, other, &requests);
 	bpf_map_delete_elem(&conntrack, &requests);
 	return true;
 }
@@ -140,6 +133,37 @@ static __always_inline bool ct_enter_reply(const struct tuple *back, const struc
 	return !bpf_map_update_elem(&conntrack, back, reply, BPF_ANY);
 }
 
+/* What does not fit on the stack: an entry that is about to be made. Kernels before
+ * 6.2 take no argument of a function as key or value of a map. No program that uses
+ * this interrupts another on the same CPU.
+ */
+struct ct_scratch {
+	struct tuple key;
+	struct ct entry;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ct_scratch);
+} ct_scratch SEC(".maps");
+
+static __always_inline struct ct_scratch *ct_space(void)
+{
+	const __u32 only = 0;
+
+	return bpf_map_lookup_elem(&ct_scratch, &only);
+}
+
+/* Enters what to do with requests, which is in the scratch space, and fills it in. */
+static __always_inline int ct_enter_request(struct ct_scratch *s, const struct tuple *tuple, struct ct *request)
+{
+	s->key = *tuple;
+	*request = s->entry;
+	return bpf_map_update_elem(&conntrack, &s->key, &s->entry, BPF_ANY) ? -DROP_CT_FULL : 0;
+}
+
 /* Enters both ways of a connection to a service: requests go to the backend,
  * replies come from the service address. Fills in what to do with requests. Returns
  * 0, or a negative number when the way back belongs to another connection. The
@@ -147,27 +171,28 @@ static __always_inline bool ct_enter_reply(const struct tuple *back, const struc
  */
 __noinline int ct_create(const struct tuple *tuple, const struct backend *backend, __u32 ifindex, struct ct *request)
 {
-	struct tuple back = {};
-	struct ct reply = { .action = CT_SNAT, .reply = true, .ifindex = ifindex };
+	struct ct_scratch *s = ct_space();
 
-	if (!tuple || !backend || !request)
+	if (!s || !tuple || !backend || !request)
 		return -DROP_REWRITE;
-	back.src = backend->addr;
-	back.dst = tuple->src;
-	back.sport = backend->port;
-	back.dport = tuple->sport;
-	back.proto = tuple->proto;
-	reply.addr = tuple->dst;
-	reply.port = tuple->dport;
-	reply.seen = bpf_ktime_get_coarse_ns();
-	*request = (struct ct){
-		.addr = backend->addr,
-		.port = backend->port,
-		.action = CT_DNAT,
-		.ifindex = ifindex,
-		.seen = reply.seen,
-	};
-	if (!ct_enter_reply(&back, &reply) || bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY))
+	/* Field by field: a literal would be made on the stack first. */
+	__builtin_memset(s, 0, sizeof(*s));
+	s->key.src = backend->addr;
+	s->key.dst = tuple->src;
+	s->key.sport = backend->port;
+	s->key.dport = tuple->sport;
+	s->key.proto = tuple->proto;
+	s->entry.addr = tuple->dst;
+	s->entry.port = tuple->dport;
+	s->entry.action = CT_SNAT;
+	s->entry.reply = true;
+	s->entry.ifindex = ifindex;
+	s->entry.seen = bpf_ktime_get_coarse_ns();
+	if (!ct_enter_reply(&s->key, &s->entry))
 		return -DROP_CT_FULL;
-	return 0;
+	s->entry.addr = backend->addr;
+	s->entry.port = backend->port;
+	s->entry.action = CT_DNAT;
+	s->entry.reply = false;
+	return ct_enter_request(s, tuple, request);
 }

@@ -9,7 +9,8 @@
  */
 static __always_inline int deliver_local(struct __sk_buff *skb, const struct addr *to)
 {
-	const struct endpoint *pod = bpf_map_lookup_elem(&endpoints, to);
+	const struct addr key = *to; /* on the stack, as kernels before 6.2 want keys */
+	const struct endpoint *pod = bpf_map_lookup_elem(&endpoints, &key);
 
 	if (!pod)
 		return VERDICT_NEXT;

@@ -277,5 +277,6 @@ static __always_inline int dsr_enter(const struct tuple *tuple, const struct fro
 	entry->port = tuple->dport;
 	entry->action = CT_DNAT;
 	entry->reply = false;
-	return bpf_map_update_elem(&conntrack, tuple, entry, BPF_ANY) ? -DROP_CT_FULL : 0;
+	back = *tuple;
+	return bpf_map_update_elem(&conntrack, &back, entry, BPF_ANY) ? -DROP_CT_FULL : 0;
 }

@@ -26,6 +26,9 @@ struct sock_common {
 struct udp_sock;
 struct seq_file;
 
+struct bpf_map {
+};
+
 struct bpf_iter_meta {
 	struct seq_file *seq;
 };
@@ -43,4 +46,7 @@ struct bpf_iter__udp {
 #pragma clang attribute pop
 
 /* Ends a connection with an error for whoever has the socket (Linux 6.5). */
-extern int bpf_sock_destroy(struct sock_common *sk) __ksym;
+extern int bpf_sock_destroy(struct sock_common *sk) __ksym __weak;
+
+/* How many entries a hash table has (Linux 6.6). */
+extern __s64 bpf_map_sum_elem_count(const struct bpf_map *map) __ksym __weak;

@@ -15,37 +15,21 @@
  */
 #define SNAT_TRIES 16
 
-/* Enters the way back from backend to own, under a port that no other connection
- * uses. Returns the port, or a negative drop reason.
+/* Enters the way back, under a port that no other connection uses, which is filled
+ * in. Returns the port, or a negative drop reason.
  */
-static __always_inline int snat_reply(const struct tuple *tuple, const struct backend *backend, const struct addr *own)
+static __always_inline int snat_reply(struct tuple *back, const struct ct *reply)
 {
-	struct tuple back = {
-		.src = backend->addr,
-		.dst = *own,
-		.sport = backend->port,
-		.proto = tuple->proto,
-	};
-	struct ct reply = {
-		.addr = tuple->src,
-		.port = tuple->sport,
-		.from = tuple->dst,
-		.from_port = tuple->dport,
-		.action = CT_BOTH,
-		.reply = true,
-		.seen = bpf_ktime_get_coarse_ns(),
-	};
-
 	for (int i = 0; i < SNAT_TRIES; i++) {
 		const struct ct *other;
 
-		back.dport = bpf_htons(SNAT_FIRST + bpf_get_prandom_u32() % SNAT_COUNT);
+		back->dport = bpf_htons(SNAT_FIRST + bpf_get_prandom_u32() % SNAT_COUNT);
 		/* Of two CPUs that try the same port at once, one gets it. */
-		if (!bpf_map_update_elem(&conntrack, &back, &reply, BPF_NOEXIST))
-			return back.dport;
-		other = bpf_map_lookup_elem(&conntrack, &back);
-		if (other && ct_stale(other, reply.seen) && !bpf_map_update_elem(&conntrack, &back, &reply, BPF_ANY))
-			return back.dport;
+		if (!bpf_map_update_elem(&conntrack, back, reply, BPF_NOEXIST))
+			return back->dport;
+		other = bpf_map_lookup_elem(&conntrack, back);
+		if (other && ct_stale(other, reply->seen) && !bpf_map_update_elem(&conntrack, back, reply, BPF_ANY))
+			return back->dport;
 	}
 	return -DROP_SNAT_PORTS;
 }
@@ -56,21 +40,32 @@ static __always_inline int snat_reply(const struct tuple *tuple, const struct ba
 __noinline int snat_create(const struct tuple *tuple, const struct backend *backend, const struct addr *own,
 			   struct ct *request)
 {
+	struct ct_scratch *s = ct_space();
 	int port;
 
-	if (!tuple || !backend || !own || !request)
+	if (!s || !tuple || !backend || !own || !request)
 		return -DROP_REWRITE;
-	port = snat_reply(tuple, backend, own);
+	__builtin_memset(s, 0, sizeof(*s));
+	s->key.src = backend->addr;
+	s->key.dst = *own;
+	s->key.sport = backend->port;
+	s->key.proto = tuple->proto;
+	s->entry.addr = tuple->src;
+	s->entry.port = tuple->sport;
+	s->entry.from = tuple->dst;
+	s->entry.from_port = tuple->dport;
+	s->entry.action = CT_BOTH;
+	s->entry.reply = true;
+	s->entry.seen = bpf_ktime_get_coarse_ns();
+	port = snat_reply(&s->key, &s->entry);
 	if (port < 0)
 		return port;
-	__builtin_memset(request, 0, sizeof(*request));
-	request->addr = backend->addr;
-	request->port = backend->port;
-	request->from = *own;
-	request->from_port = port;
-	request->action = CT_BOTH;
-	request->seen = bpf_ktime_get_coarse_ns();
-	return bpf_map_update_elem(&conntrack, tuple, request, BPF_ANY) ? -DROP_CT_FULL : 0;
+	s->entry.addr = backend->addr;
+	s->entry.port = backend->port;
+	s->entry.from = *own;
+	s->entry.from_port = port;
+	s->entry.reply = false;
+	return ct_enter_request(s, tuple, request);
 }
 
 /* Enters a connection that leaves through an uplink, with this node's address

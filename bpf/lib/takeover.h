@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 
+#include "config.h"
+#include "netfilter.h"
 #include "packet.h"
 #include "settings.h"
 #include "table.h"
@@ -10,52 +12,6 @@
  * host's stack. This is switched on only while there may be such connections, and
  * new ones are told by their first packet, so that those of ours cost nothing.
  */
-
-/* What netfilter has about a connection; linux/netfilter/nf_conntrack_common.h. */
-#define IPS_SEEN_REPLY (1 << 1)
-#define IPS_NAT_MASK (3 << 4)
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-/* A connection of netfilter's: what it looks like either way. */
-union nf_inet_addr {
-	__u32 all[4];
-};
-
-struct nf_conntrack_tuple {
-	struct {
-		union nf_inet_addr u3;
-		union {
-			__be16 all;
-		} u;
-	} dst;
-};
-
-struct nf_conntrack_tuple_hash {
-	struct nf_conntrack_tuple tuple;
-};
-
-struct nf_conn {
-	struct nf_conntrack_tuple_hash tuplehash[2];
-	unsigned long status;
-};
-
-#pragma clang attribute pop
-
-/* How it is asked for. This is longer in newer kernels, which take this form too. */
-struct bpf_ct_opts {
-	__s32 netns_id;
-	__s32 error;
-	__u8 l4proto;
-	__u8 dir;
-	__u8 reserved[2];
-};
-_Static_assert(sizeof(struct bpf_ct_opts) == 12, "bpf_ct_opts");
-
-/* Both come with connection tracking (Linux 5.18), which may not be there. */
-extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 tuple_size,
-					 struct bpf_ct_opts *opts, __u32 opts_size) __ksym __weak;
-extern void bpf_ct_release(struct nf_conn *ct) __ksym __weak;
 
 /* What does not fit on the stack. No program that uses it interrupts another on the
  * same CPU.
@@ -80,15 +36,15 @@ static __always_inline struct takeover_scratch *takeover_space(void)
 	return bpf_map_lookup_elem(&takeover_scratch, &key);
 }
 
-/* Looks a tuple up in netfilter's table. A kernel that cannot, or has no connection
- * tracking, has nothing there. What is found is to be released.
+/* Looks a tuple up in netfilter's table. A kernel without connection tracking has
+ * none. What is found must be released.
  */
 static __always_inline struct nf_conn *takeover_lookup(struct __sk_buff *skb, const struct tuple *tuple)
 {
 	struct takeover_scratch *s = takeover_space();
 	__u32 size = sizeof(s->key.ipv6);
 
-	if (!s || !bpf_skb_ct_lookup || !bpf_ct_release)
+	if (!s || !has_ct_lookup)
 		return NULL;
 	__builtin_memset(&s->opts, 0, sizeof(s->opts));
 	s->opts.netns_id = BPF_F_CURRENT_NETNS;
