@@ -29,12 +29,24 @@ func bpffs(t testing.TB) string {
 
 func openDatapath(t testing.TB, pins string) *bpf.Datapath {
 	t.Helper()
-	d, err := bpf.Open(bpf.Config{PinDir: pins, Log: slog.New(slog.DiscardHandler)})
+	d, err := bpf.Open(bpf.Config{PinDir: pins, Without: without(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
 	t.Cleanup(func() { d.Close() })
 	return d
+}
+
+// withoutEnv names features that the data path is not to use, in the environment of
+// a test binary.
+const withoutEnv = "SLIPWAY_TEST_WITHOUT"
+
+func without() []bpf.Feature {
+	var out []bpf.Feature
+	for name := range strings.FieldsSeq(os.Getenv(withoutEnv)) {
+		out = append(out, bpf.Feature(name))
+	}
+	return out
 }
 
 // cgroup makes a cgroup of the test's own below the root of cgroup v2.
