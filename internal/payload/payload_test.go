@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -26,10 +27,13 @@ func packed(t *testing.T, content string) *fstest.MapFile {
 	return &fstest.MapFile{Data: out.Bytes()}
 }
 
+// at is where a helper program is.
+func at(name string) string { return "files/" + runtime.GOARCH + "/" + name + ".gz" }
+
 func TestExtract(t *testing.T) {
 	from := fstest.MapFS{
-		"files/one.gz": packed(t, "first"),
-		"files/two.gz": packed(t, "second"),
+		at("one"): packed(t, "first"),
+		at("two"): packed(t, "second"),
 	}
 	dir := filepath.Join(t.TempDir(), "bin")
 	if err := extract(from, dir, []string{"one", "two"}); err != nil {
@@ -53,13 +57,13 @@ func TestExtract(t *testing.T) {
 
 func TestExtractReplacesOnlyWhatDiffers(t *testing.T) {
 	dir := t.TempDir()
-	from := fstest.MapFS{"files/one.gz": packed(t, "first"), "files/two.gz": packed(t, "second")}
+	from := fstest.MapFS{at("one"): packed(t, "first"), at("two"): packed(t, "second")}
 	names := []string{"one", "two"}
 	if err := extract(from, dir, names); err != nil {
 		t.Fatal(err)
 	}
 	before := stat(t, dir, names)
-	from["files/two.gz"] = packed(t, "other")
+	from[at("two")] = packed(t, "other")
 	if err := extract(from, dir, names); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +107,7 @@ func TestDamaged(t *testing.T) {
 		"not gzip":  []byte("plain"),
 		"cut short": whole[:len(whole)-4],
 	} {
-		from := fstest.MapFS{"files/one.gz": {Data: data}}
+		from := fstest.MapFS{at("one"): {Data: data}}
 		if _, err := read(from, "one"); err == nil {
 			t.Errorf("%s: no error", name)
 		}

@@ -3,7 +3,7 @@
 // Command report runs the tests of packages, one package at a time, and tells
 // what happened so that a person can read it: a line a package, the output of
 // what failed, and the counts on the last line. End-to-end tests come last.
-// It is what `make test` runs.
+// It is what `make test` and `make test-flaky` run.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 )
 
@@ -32,12 +33,17 @@ const endToEnd = "/test/e2e"
 func main() {
 	which := flag.String("kind", string(all), "which tests to run: all, unit, or root")
 	requireRoot := flag.Bool("require-root", false, "fail when no root test ran")
+	times := flag.Int("times", 1, "how often to run each test")
+	busy := flag.Bool("hog", false, "keep every processor busy meanwhile")
 	flag.Parse()
 	patterns := flag.Args()
 	if len(patterns) == 0 {
 		patterns = []string{"./..."}
 	}
-	failed, err := run(os.Stdout, options{kind: kind(*which), requireRoot: *requireRoot, patterns: patterns})
+	if *busy {
+		hog()
+	}
+	failed, err := run(os.Stdout, options{kind: kind(*which), requireRoot: *requireRoot, patterns: patterns, times: *times})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 	}
@@ -50,6 +56,17 @@ type options struct {
 	kind        kind
 	requireRoot bool
 	patterns    []string
+	times       int
+}
+
+// hog keeps every processor busy for as long as this process lives.
+func hog() {
+	for range runtime.NumCPU() {
+		go func() {
+			for i := 0; ; i++ {
+			}
+		}()
+	}
 }
 
 // run tells whether anything failed; the error is for when the tests could
@@ -69,7 +86,7 @@ func run(out io.Writer, opts options) (bool, error) {
 		return true, fmt.Errorf("kind %q: expected all, unit or root", opts.kind)
 	}
 	for _, args := range steps {
-		if err := goTest(seen, args); err != nil {
+		if err := goTest(seen, opts.times, args); err != nil {
 			return true, err
 		}
 	}
@@ -108,13 +125,14 @@ func packages(patterns []string) (here, last []string, err error) {
 
 // goTest runs go test and feeds what it says to the summary. Tests that fail
 // are not an error.
-func goTest(seen *summary, args []string) error {
+func goTest(seen *summary, times int, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	// One package at a time: root tests of two packages would meet in the
 	// kernel. Vet runs on its own, see `make lint`.
-	test := exec.Command("go", append([]string{"test", "-json", "-count=1", "-p=1", "-vet=off", "-timeout=30m"}, args...)...)
+	flags := []string{"test", "-json", "-p=1", "-vet=off", fmt.Sprintf("-count=%d", times), fmt.Sprintf("-timeout=%dm", 30*times)}
+	test := exec.Command("go", append(flags, args...)...)
 	test.Stderr = os.Stderr
 	events, err := test.StdoutPipe()
 	if err != nil {
