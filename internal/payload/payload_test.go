@@ -5,6 +5,7 @@ package payload
 import (
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
 	"errors"
 	"os"
 	"path/filepath"
@@ -110,6 +111,27 @@ func TestDamaged(t *testing.T) {
 		from := fstest.MapFS{at("one"): {Data: data}}
 		if _, err := read(from, "one"); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// Programs of two architectures must not mix: see the Makefile.
+func TestHelpersAreForThisMachine(t *testing.T) {
+	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
+	for _, name := range []string{"pause", "slipway-cni", "containerd-shim-runc-v2"} {
+		program, err := Read(name)
+		if errors.As(err, new(*MissingError)) {
+			t.Skip("needs the helper programs, which `make build` embeds")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := elf.NewFile(bytes.NewReader(program))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if file.Machine != want {
+			t.Errorf("%s is for %v, expected %v", name, file.Machine, want)
 		}
 	}
 }
