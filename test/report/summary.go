@@ -68,9 +68,7 @@ func (s *summary) line(line []byte) {
 	case "build-output":
 		s.builds[e.ImportPath] = append(s.builds[e.ImportPath], e.Output)
 	case "run":
-		p := s.pkg(e.Package)
-		delete(p.tests, e.Test) // It may have run before.
-		p.start(e.Test)
+		s.pkg(e.Package).start(e.Test)
 	case "output":
 		s.output(e)
 	case "pass", "fail", "skip":
