@@ -13,7 +13,19 @@ export CGO_ENABLED := 0
 # Programs are every cmd/slipway*. Those named below go into slipway itself.
 PROGRAMS := $(sort $(patsubst cmd/%/,%,$(wildcard cmd/slipway*/)))
 HELPERS := pause slipway-cni containerd-shim-runc-v2
-PAYLOAD := internal/payload/files
+
+# `make build GOARCH=arm64` builds for another architecture, in directories of its
+# own. Everything else is for this machine.
+MACHINE := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
+GOARCH ?= $(MACHINE)
+FOREIGN := $(filter-out $(MACHINE),$(GOARCH))
+BIN := bin$(FOREIGN:%=/%)
+WORK := .build$(FOREIGN:%=/%)
+PAYLOAD := internal/payload/files/$(GOARCH)
+GCC_amd64 := x86_64-linux-gnu-gcc
+GCC_arm64 := aarch64-linux-gnu-gcc
+GCC := $(if $(FOREIGN),$(GCC_$(GOARCH)),gcc)
+PAUSE_FLAGS := -Os -static -nostdlib -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -Wl,--build-id=none -s
 
 # git refuses a clone that belongs to another user, as under sudo.
 GIT := git -c safe.directory='$(CURDIR)'
@@ -34,7 +46,7 @@ stamp_kubernetes = $(foreach package,k8s.io/component-base/version k8s.io/client
 LDFLAGS = -s -w -X slipway.dev/slipway/internal/version.Version=$(VERSION) $(stamp_kubernetes) $(stamp_containerd)
 
 # go build links again only what changed. Version stamping is done above.
-GO_BUILD = go build -buildvcs=false
+GO_BUILD = GOARCH=$(GOARCH) go build -buildvcs=false
 
 need_root = @[ "$$(id -u)" = 0 ] || { echo "make $@ needs root: run it as root, for example \`sudo make $@\`" >&2; exit 1; }
 need_slipway = @[ -x bin/slipway ] || { echo "make $@: there is no bin/slipway, run \`make build\` first" >&2; exit 1; }
@@ -43,30 +55,36 @@ need_slipway = @[ -x bin/slipway ] || { echo "make $@: there is no bin/slipway, 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Under sudo the files still belong to the user.
+give_back = @[ -z "$${SUDO_UID-}" ] || for each in bin .build internal/payload/files; do \
+	[ ! -e $$each ] || chown -R "$$SUDO_UID:$$SUDO_GID" $$each; done
+
 .PHONY: setup
 setup: ## Install the Debian packages that building, tests and checks need
-	@deploy/setup dev
+	@GOARCH=$(GOARCH) deploy/setup dev
 
 .PHONY: build
-build: payload ## Build everything into bin/
-	@$(GO_BUILD) -ldflags '$(strip $(LDFLAGS))' -o bin/ $(PROGRAMS:%=./cmd/%)
-	@# Under sudo the files still belong to the user.
-	@[ -z "$${SUDO_UID-}" ] || chown -R "$$SUDO_UID:$$SUDO_GID" bin .build $(PAYLOAD)
-	@echo "built $(PROGRAMS:%=bin/%), version $(VERSION)"
+build: payload ## Build everything into bin/; with GOARCH=arm64 into bin/arm64/
+	@$(GO_BUILD) -ldflags '$(strip $(LDFLAGS))' -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+	$(give_back)
+	@echo "built $(PROGRAMS:%=$(BIN)/%), version $(VERSION)"
 
 # The helper programs, compressed, where internal/payload embeds them. A file
 # is left alone when its content is the same, so that slipway is not linked
 # again for nothing.
 .PHONY: payload
 payload:
-	@mkdir -p .build
-	@[ .build/pause -nt cmd/pause/pause.c ] || gcc -Os -static -s -Wall -Wextra -Werror -o .build/pause cmd/pause/pause.c
-	@$(GO_BUILD) -ldflags '-s -w -X slipway.dev/slipway/internal/version.Version=$(VERSION)' -o .build/ ./cmd/slipway-cni
-	@$(GO_BUILD) -ldflags '-s -w $(stamp_containerd)' -o .build/ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+	@[ -d '$(PAYLOAD)' ] || { echo "make: GOARCH=$(GOARCH): expected amd64 or arm64" >&2; exit 1; }
+	@mkdir -p $(WORK)
+	@[ $(WORK)/pause -nt cmd/pause/pause.c ] || command -v $(GCC) >/dev/null || \
+		{ echo "make: there is no $(GCC), run \`make setup$(FOREIGN:%= GOARCH=%)\` as root" >&2; exit 1; }
+	@[ $(WORK)/pause -nt cmd/pause/pause.c ] || $(GCC) $(PAUSE_FLAGS) -Wall -Wextra -Werror -o $(WORK)/pause cmd/pause/pause.c
+	@$(GO_BUILD) -ldflags '-s -w -X slipway.dev/slipway/internal/version.Version=$(VERSION)' -o $(WORK)/ ./cmd/slipway-cni
+	@$(GO_BUILD) -ldflags '-s -w $(stamp_containerd)' -o $(WORK)/ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
 	@for helper in $(HELPERS); do \
-		if ! gzip -dc $(PAYLOAD)/$$helper.gz 2>/dev/null | cmp -s - .build/$$helper; then \
-			gzip -9nc .build/$$helper >.build/$$helper.gz; \
-			mv .build/$$helper.gz $(PAYLOAD)/; \
+		if ! gzip -dc $(PAYLOAD)/$$helper.gz 2>/dev/null | cmp -s - $(WORK)/$$helper; then \
+			gzip -9nc $(WORK)/$$helper >$(WORK)/$$helper.gz; \
+			mv $(WORK)/$$helper.gz $(PAYLOAD)/; \
 		fi; \
 	done
 
@@ -93,10 +111,18 @@ demo: ## Run the demo on the cluster: web application, Ingress, volume (root)
 	$(need_slipway)
 	@deploy/demo/run
 
+# What tests need besides what they test. Without root it only says what is missing,
+# and leaves out what only tests of root use.
+ROOT := $(filter 0,$(shell id -u))
+
+.PHONY: test-needs
+test-needs:
+	@deploy/setup dev || [ "$$(id -u)" != 0 ]
+
 report = go run -buildvcs=false ./test/report $(if $(filter true,$(CI)),-require-root)
 
 .PHONY: test
-test: build ## Run all tests; those that need root are skipped without it
+test: test-needs build $(if $(ROOT),kube-proxy) ## Run all tests; those that need root are skipped without it
 	@[ "$$(id -u)" = 0 ] || echo "not root: tests that need root are skipped"
 	@$(report)
 
@@ -105,9 +131,18 @@ test-unit: ## Run the tests that do not need root
 	@go run -buildvcs=false ./test/report -kind=unit
 
 .PHONY: test-root
-test-root: build ## Run the tests that need root, and those on a whole cluster
+test-root: test-needs build $(if $(ROOT),kube-proxy) ## Run the tests that need root, and those on a whole cluster
 	$(need_root)
 	@$(report) -kind=root
+
+# The end-to-end tests are not among them: twenty runs of those take hours.
+COUNT ?= 20
+PKG ?= $(shell grep -rl --include='*_test.go' '^func TestRoot' . | xargs -n1 dirname | sort -u | grep -v '^./test/e2e')
+
+.PHONY: test-flaky
+test-flaky: test-needs build kube-proxy ## Run root tests COUNT times (20) beside load, those of PKG (all packages but test/e2e)
+	$(need_root)
+	@go run -buildvcs=false ./test/report -kind=root -times=$(COUNT) -hog $(PKG)
 
 .PHONY: conformance
 conformance: build ## Run upstream's conformance tests, or those that FOCUS names (root)
@@ -120,7 +155,7 @@ lint: ## Check format, vet, staticcheck, and that generated files are current
 
 # The programs that benchmarks compare with. Only a new version of theirs links
 # them again.
-PEERS := .build/peers
+PEERS := $(WORK)/peers
 peer_stamp = $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version, \
 	-X $(package).gitVersion=$(KUBERNETES) \
 	-X $(package).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES:v%=%))) \
@@ -131,6 +166,7 @@ build_peers = cd bench/peers && $(GO_BUILD) -ldflags '-s -w $(strip $(peer_stamp
 kube-proxy: ## Build kube-proxy, for bench-proxy and the tests that go from it to ours and back
 	@mkdir -p $(PEERS)
 	@$(build_peers)/' k8s.io/kubernetes/cmd/kube-proxy
+	$(give_back)
 
 .PHONY: peers
 peers: kube-proxy
@@ -154,4 +190,4 @@ docs-bench: ## Write docs/bench from the results of benchmarks
 
 .PHONY: clean
 clean: ## Remove what was built; Go's cache stays
-	@rm -rf bin .build bench/out $(PAYLOAD)/*.gz
+	@rm -rf bin .build bench/out internal/payload/files/*/*.gz

@@ -50,16 +50,13 @@ func lan(t *testing.T, hosts int) []netns.NsHandle {
 		roottest.In(t, host, func() error {
 			link, err := netlink.LinkByName("eth0")
 			must(err)
-			for _, text := range []string{fmt.Sprintf("192.0.2.%d/24", n), fmt.Sprintf("2001:db8::%d/64", n)} {
-				addr, err := netlink.ParseAddr(text)
-				must(err)
-				addr.Flags = 0x02 // no duplicate address detection
-				must(netlink.AddrAdd(link, addr))
-			}
 			lo, err := netlink.LinkByName("lo")
 			must(err)
 			return firstError(netlink.LinkSetUp(lo), netlink.LinkSetUp(link))
 		})
+		roottest.AddAddrs(t, host, "eth0",
+			netip.MustParsePrefix(fmt.Sprintf("192.0.2.%d/24", n)), netip.MustParsePrefix(fmt.Sprintf("2001:db8::%d/64", n)))
+		roottest.WaitRunning(t, host, "eth0")
 	}
 	return out
 }

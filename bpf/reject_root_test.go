@@ -22,7 +22,7 @@ import (
 // wantDrop waits until a packet was dropped for a reason.
 func wantDrop(t *testing.T, d *bpf.Datapath, want string) {
 	t.Helper()
-	roottest.Eventually(t, 5*time.Second, func() error {
+	roottest.Eventually(t, 10*time.Second, func() error {
 		drops, err := d.Drops()
 		if err != nil {
 			return err

@@ -42,6 +42,7 @@ func (l *lab) addPeer(t *testing.T) (netns.NsHandle, int) {
 			}
 			return netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(pod, pod.BitLen()), Flags: 0x02})
 		})
+		roottest.WaitLocal(t, peer, pod)
 		within(t, l.node, func() error {
 			_, pods, err := net.ParseCIDR(a.pods)
 			if err != nil {

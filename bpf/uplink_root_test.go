@@ -153,6 +153,7 @@ func address(t testing.TB, ns netns.NsHandle, index int, text string) {
 		// No duplicate address detection: it would take a second.
 		return netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr, bits), Flags: 0x02})
 	})
+	roottest.WaitLocal(t, ns, addr)
 }
 
 func ipNet(addr netip.Addr, bits int) *net.IPNet {
@@ -180,6 +181,7 @@ func (l *lab) routePod(t testing.TB, ns netns.NsHandle, w wire, pod, gateway net
 		any := netip.PrefixFrom(gateway, 0).Masked().Addr()
 		return netlink.RouteAdd(&netlink.Route{LinkIndex: w.far, Dst: ipNet(any, 0), Gw: gateway.AsSlice()})
 	})
+	roottest.WaitLocal(t, ns, pod)
 	within(t, l.node, func() error {
 		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: w.near, Dst: ipNet(pod, pod.BitLen()), Scope: netlink.SCOPE_LINK}); err != nil {
 			return err

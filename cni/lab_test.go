@@ -94,39 +94,51 @@ func (l *lab) connectUplink() {
 		veth := netlink.NewVeth(netlink.NewLinkAttrs())
 		veth.Name, veth.PeerName, veth.PeerNamespace, veth.MTU = "uplink", "uplink", netlink.NsFd(l.outside), 1450
 		return errors.Join(
-			netlink.LinkAdd(veth), setUp("uplink", nodeAddrs, outsideAddrs),
+			netlink.LinkAdd(veth), setUp("uplink"),
 			os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0),
 			os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0),
 		)
 	})
 	// Without a route back, the outside can only answer the node itself.
-	roottest.In(l.t, l.outside, func() error { return setUp("uplink", outsideAddrs, nil) })
-	for _, ns := range []netns.NsHandle{l.node, l.outside} {
+	roottest.In(l.t, l.outside, func() error { return setUp("uplink") })
+	for ns, addrs := range map[netns.NsHandle][]netip.Addr{l.node: nodeAddrs, l.outside: outsideAddrs} {
 		roottest.WaitRunning(l.t, ns, "uplink")
+		for _, addr := range addrs {
+			roottest.AddAddrs(l.t, ns, "uplink", onUplink(addr))
+		}
 	}
-	roottest.WaitLocal(l.t, l.node, nodeAddrs...)
-	roottest.WaitLocal(l.t, l.outside, outsideAddrs...)
+	roottest.In(l.t, l.node, func() error { return routeBy("uplink", outsideAddrs) })
 }
 
-// setUp gives a device of the thread's namespace addresses and default routes.
-func setUp(name string, own, gateways []netip.Addr) error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
+// onUplink is an address with the length of its network.
+func onUplink(addr netip.Addr) netip.Prefix {
+	if addr.Is4() {
+		return netip.PrefixFrom(addr, 24)
 	}
+	return netip.PrefixFrom(addr, 64)
+}
+
+// setUp brings up a device of the thread's namespace, and loopback.
+func setUp(name string) error {
+	for _, each := range []string{"lo", name} {
+		link, err := netlink.LinkByName(each)
+		if err == nil {
+			err = netlink.LinkSetUp(link)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routeBy gives the thread's namespace default routes over a device.
+func routeBy(name string, gateways []netip.Addr) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
 	}
-	failed := []error{netlink.LinkSetUp(lo), netlink.LinkSetUp(link)}
-	for _, addr := range own {
-		bits := 24
-		if addr.Is6() {
-			bits = 64
-		}
-		mask := net.CIDRMask(bits, addr.BitLen())
-		failed = append(failed, netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: addr.AsSlice(), Mask: mask}, Flags: 2})) // IFA_F_NODAD
-	}
+	var failed []error
 	for _, gateway := range gateways {
 		dst := &net.IPNet{IP: make(net.IP, gateway.BitLen()/8), Mask: net.CIDRMask(0, gateway.BitLen())}
 		failed = append(failed, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst, Gw: gateway.AsSlice()}))

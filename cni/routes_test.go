@@ -16,21 +16,16 @@ import (
 // with the given addresses, and knows the way to ours.
 func (l *lab) routeOtherNode(pods []netip.Addr) {
 	l.t.Helper()
+	for _, addr := range pods {
+		roottest.AddAddrs(l.t, l.outside, "lo", netip.PrefixFrom(addr, addr.BitLen()))
+	}
 	roottest.In(l.t, l.outside, func() error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
 		var failed []error
-		for _, addr := range pods {
-			failed = append(failed, netlink.AddrAdd(lo, &netlink.Addr{IPNet: hostNet(addr), Flags: 2}))
-		}
 		for i, cidr := range l.cfg.PodCIDRs {
 			failed = append(failed, netlink.RouteAdd(&netlink.Route{Dst: ipNet(cidr), Gw: nodeAddrs[i].AsSlice()}))
 		}
 		return errors.Join(failed...)
 	})
-	roottest.WaitLocal(l.t, l.outside, pods...)
 }
 
 func hostNet(addr netip.Addr) *net.IPNet { return ipNet(netip.PrefixFrom(addr, addr.BitLen())) }

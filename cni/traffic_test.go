@@ -17,7 +17,7 @@ import (
 	"slipway.dev/slipway/internal/roottest"
 )
 
-const trafficTimeout = 5 * time.Second
+const trafficTimeout = 10 * time.Second
 
 // connect opens a TCP connection between namespaces, moves some bytes both
 // ways, and returns who the server saw.

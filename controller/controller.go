@@ -27,6 +27,9 @@ type Config struct {
 	ServiceCIDRs []netip.Prefix
 	// PKI returns the path of a file in the certificate directory.
 	PKI func(name string) string
+	// PluginDir is where programs for volumes are looked for. Upstream makes the
+	// directory, and by default one in /usr.
+	PluginDir string
 	// Built is called when all controllers have been built and before they
 	// run.
 	Built func()
@@ -39,6 +42,8 @@ func (c Config) Validate() error {
 		return errors.New("controllers: no kubeconfig given")
 	case len(c.PodCIDRs) == 0:
 		return errors.New("controllers: no pod CIDR given")
+	case c.PluginDir == "":
+		return errors.New("controllers: no directory of volume plugins given")
 	case c.PKI == nil || c.Built == nil:
 		return errors.New("controllers: certificates and what to do when they are built must be given")
 	}
@@ -89,6 +94,7 @@ func (c Config) args() []string {
 		"--cluster-signing-key-file=" + c.PKI("ca.key"),
 		"--root-ca-file=" + c.PKI("ca.crt"),
 		"--service-account-private-key-file=" + c.PKI("service-account.key"),
+		"--flex-volume-plugin-dir=" + c.PluginDir,
 		"--controllers=" + strings.Join(controllers(), ","),
 		// In the same process: the API server protects itself, and the default
 		// of 20 a second costs seconds at start.

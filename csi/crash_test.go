@@ -188,7 +188,12 @@ func recoverVictim(t *testing.T, dir string) {
 	h.wantEmpty("creating")
 	h.wantEmpty("deleting")
 	attached := len(h.loops())
-	v := h.mounted("pvc-victim", 16*mib)
+	v, err := h.create("pvc-victim", 16*mib)
+	must(t, err)
+	// A check of the file system that the victim began may still hold the device; as
+	// the kubelet does, try again.
+	roottest.Eventually(t, 10*time.Second, func() error { return h.stage(v.VolumeId, writer()) })
+	must(t, h.publish(v.VolumeId, "a", writer(), false))
 	if attached > 1 || len(h.loops()) != 1 {
 		t.Errorf("%d loop devices, then %d, want at most one", attached, len(h.loops()))
 	}

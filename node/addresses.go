@@ -8,8 +8,12 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"slipway.dev/slipway/internal/announced"
 )
 
 // server is the URL of the API server for clients on this node.
@@ -38,22 +42,44 @@ func defaultAddresses() ([]netip.Addr, error) {
 }
 
 // checkAddresses makes sure that the node's addresses are this machine's, or
-// will be when there is a bridge.
+// will be when there is a bridge, and that they can be used.
 func (c Config) checkAddresses() error {
-	addrs := slices.DeleteFunc(slices.Clone(c.NodeIPs), func(a netip.Addr) bool {
+	wanted := slices.DeleteFunc(slices.Clone(c.NodeIPs), func(a netip.Addr) bool {
 		return c.hasLocalNodes() && slices.ContainsFunc(c.local().Address(1), func(p netip.Prefix) bool { return p.Addr() == a })
 	})
-	own, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
-	}
-	var errs []error
-	for _, want := range addrs {
-		if !slices.ContainsFunc(own, func(a netlink.Addr) bool { return a.IP.Equal(want.AsSlice()) }) {
-			errs = append(errs, fmt.Errorf("--node-ip %s: not an address of this machine; see `ip address`", want))
+	for deadline := time.Now().Add(detectionTimeout); ; time.Sleep(50 * time.Millisecond) {
+		own, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+		if err != nil {
+			return fmt.Errorf("list addresses: %w", err)
+		}
+		tentative, err := usable(wanted, own)
+		if !tentative || time.Now().After(deadline) {
+			return err
 		}
 	}
-	return errors.Join(errs...)
+}
+
+// detectionTimeout is how long the kernel may look whether somebody else has a new
+// IPv6 address: about two seconds. No socket can be bound to it meanwhile.
+const detectionTimeout = 10 * time.Second
+
+// usable tells by its error which of the addresses cannot be used, and whether that
+// may be only because they are new.
+func usable(wanted []netip.Addr, own []netlink.Addr) (tentative bool, err error) {
+	var errs []error
+	for _, want := range wanted {
+		at := slices.IndexFunc(own, func(a netlink.Addr) bool { return a.IP.Equal(want.AsSlice()) })
+		switch {
+		case at < 0:
+			errs = append(errs, fmt.Errorf("--node-ip %s: not an address of this machine; see `ip address`", want))
+		case own[at].Flags&unix.IFA_F_DADFAILED != 0:
+			errs = append(errs, fmt.Errorf("--node-ip %s: another host of the network has this address; see `ip address`", want))
+		case own[at].Flags&unix.IFA_F_TENTATIVE != 0:
+			tentative = true
+			errs = append(errs, fmt.Errorf("--node-ip %s: cannot be used yet, the kernel still looks whether another host has it; see `ip address`", want))
+		}
+	}
+	return tentative, errors.Join(errs...)
 }
 
 func familyAddress(family int) (netip.Addr, error) {
@@ -91,11 +117,25 @@ func globalAddress(family, index int) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
+	return chooseAddress(addrs)
+}
+
+// chooseAddress takes the first global address that stays: none that is only
+// announced for a Service, and only when there is no other one that another host
+// has, that is no longer preferred, or that changes for privacy.
+func chooseAddress(addrs []netlink.Addr) netip.Addr {
+	const second = unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
+	var chosen netip.Addr
 	for _, a := range addrs {
 		addr, ok := netip.AddrFromSlice(a.IP)
-		if addr = addr.Unmap(); ok && addr.IsGlobalUnicast() {
+		addr = addr.Unmap()
+		switch {
+		case !ok || !addr.IsGlobalUnicast() || announced.Is(a):
+		case addr.Is4() || a.Flags&second == 0:
 			return addr
+		case !chosen.IsValid():
+			chosen = addr
 		}
 	}
-	return netip.Addr{}
+	return chosen
 }

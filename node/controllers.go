@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"path/filepath"
 
 	"slipway.dev/slipway/controller"
 	"slipway.dev/slipway/internal/leader"
@@ -19,6 +20,7 @@ func (m *member) startControllers() error {
 		return controller.Run(ctx, controller.Config{
 			Kubeconfig: pki.Path("controller-manager.kubeconfig"), PodCIDRs: m.cfg.PodCIDRs,
 			ServiceCIDRs: m.cfg.ServiceCIDRs, PKI: pki.Path, Built: m.controllersBuilt,
+			PluginDir: filepath.Join(m.cfg.kubeletDir(), "volume-plugins"),
 		})
 	}
 	scheduling := func(ctx context.Context) error {

@@ -146,18 +146,10 @@ func newSite(t *testing.T, addrs ...string) *site {
 		if err != nil {
 			return err
 		}
-		for _, text := range addrs {
-			addr, err := netlink.ParseAddr(text + "/32")
-			if err != nil {
-				return err
-			}
-			if err := netlink.AddrAdd(lo, addr); err != nil {
-				return err
-			}
-		}
 		return netlink.LinkSetUp(lo)
 	})
 	for _, addr := range addrs {
+		roottest.AddAddrs(t, s.ns, "lo", netip.MustParsePrefix(addr+"/32"))
 		s.serve(t, net.JoinHostPort(addr, "8080"))
 	}
 	return s

@@ -41,16 +41,7 @@ func inNamespace(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
-		addr, err := netlink.ParseAddr(text)
-		if err == nil {
-			addr.Flags = 2 // No duplicate address detection.
-			err = netlink.AddrAdd(link, addr)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	roottest.AddAddrs(t, ns, "up0", netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64"))
 	return link.Attrs().Index
 }
 

@@ -2,7 +2,7 @@
 
 // Package payload holds the helper programs that are embedded in slipway: the
 // process of the pod sandbox, the CNI executable and the containerd shim.
-// `make build` puts them into files/, compressed with gzip; a plain `go build`
+// `make build` puts them into files/ARCHITECTURE/, compressed with gzip; a plain `go build`
 // works too and gives a program without them. The package only reads; any
 // number of goroutines may use it.
 package payload
@@ -10,19 +10,17 @@ package payload
 import (
 	"bytes"
 	"compress/gzip"
-	"embed"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"runtime"
 
 	"slipway.dev/slipway/internal/atomicfile"
 )
-
-//go:embed all:files
-var files embed.FS
 
 // MissingError says that a helper program was not embedded.
 type MissingError struct {
@@ -61,7 +59,7 @@ func extract(from fs.FS, dir string, names []string) error {
 }
 
 func read(from fs.FS, name string) ([]byte, error) {
-	packed, err := fs.ReadFile(from, "files/"+name+".gz")
+	packed, err := fs.ReadFile(from, path.Join("files", runtime.GOARCH, name+".gz"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingError{Name: name}
 	}

@@ -5,9 +5,11 @@ package payload
 import (
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -26,10 +28,13 @@ func packed(t *testing.T, content string) *fstest.MapFile {
 	return &fstest.MapFile{Data: out.Bytes()}
 }
 
+// at is where a helper program is.
+func at(name string) string { return "files/" + runtime.GOARCH + "/" + name + ".gz" }
+
 func TestExtract(t *testing.T) {
 	from := fstest.MapFS{
-		"files/one.gz": packed(t, "first"),
-		"files/two.gz": packed(t, "second"),
+		at("one"): packed(t, "first"),
+		at("two"): packed(t, "second"),
 	}
 	dir := filepath.Join(t.TempDir(), "bin")
 	if err := extract(from, dir, []string{"one", "two"}); err != nil {
@@ -53,13 +58,13 @@ func TestExtract(t *testing.T) {
 
 func TestExtractReplacesOnlyWhatDiffers(t *testing.T) {
 	dir := t.TempDir()
-	from := fstest.MapFS{"files/one.gz": packed(t, "first"), "files/two.gz": packed(t, "second")}
+	from := fstest.MapFS{at("one"): packed(t, "first"), at("two"): packed(t, "second")}
 	names := []string{"one", "two"}
 	if err := extract(from, dir, names); err != nil {
 		t.Fatal(err)
 	}
 	before := stat(t, dir, names)
-	from["files/two.gz"] = packed(t, "other")
+	from[at("two")] = packed(t, "other")
 	if err := extract(from, dir, names); err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +108,30 @@ func TestDamaged(t *testing.T) {
 		"not gzip":  []byte("plain"),
 		"cut short": whole[:len(whole)-4],
 	} {
-		from := fstest.MapFS{"files/one.gz": {Data: data}}
+		from := fstest.MapFS{at("one"): {Data: data}}
 		if _, err := read(from, "one"); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// Programs of two architectures must not mix: see the Makefile.
+func TestHelpersAreForThisMachine(t *testing.T) {
+	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
+	for _, name := range []string{"pause", "slipway-cni", "containerd-shim-runc-v2"} {
+		program, err := Read(name)
+		if errors.As(err, new(*MissingError)) {
+			t.Skip("needs the helper programs, which `make build` embeds")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := elf.NewFile(bytes.NewReader(program))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if file.Machine != want {
+			t.Errorf("%s is for %v, expected %v", name, file.Machine, want)
 		}
 	}
 }

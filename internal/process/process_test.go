@@ -20,7 +20,7 @@ func startSleep(t *testing.T, name string) (*exec.Cmd, Identity) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = Kill(id, 5*time.Second) })
+	t.Cleanup(func() { _ = Kill(id, 10*time.Second) })
 	return cmd, id
 }
 
@@ -33,7 +33,7 @@ func TestStopEndsTheProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Stop(id, 5*time.Second); err != nil {
+	if err := Stop(id, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -44,7 +44,7 @@ func TestStopEndsTheProcess(t *testing.T) {
 	if id.Alive() {
 		t.Error("a stopped process is alive")
 	}
-	if err := Stop(id, time.Second); err != nil {
+	if err := Stop(id, 10*time.Second); err != nil {
 		t.Errorf("stop of a stopped process: %v", err)
 	}
 }
@@ -54,7 +54,7 @@ func TestStopEndsTheProcess(t *testing.T) {
 func TestEndedProcessIsNotAlive(t *testing.T) {
 	for range 200 {
 		_, id := startSleep(t, "sleep")
-		if err := Kill(id, 5*time.Second); err != nil {
+		if err := Kill(id, 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		for range 50 {
@@ -72,7 +72,7 @@ func TestOtherProcessWithSamePidIsNotTaken(t *testing.T) {
 	if other.Alive() {
 		t.Error("another start time counts as the same process")
 	}
-	if err := Kill(other, time.Second); err != nil {
+	if err := Kill(other, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if !id.Alive() {

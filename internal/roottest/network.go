@@ -4,6 +4,7 @@ package roottest
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -37,6 +38,32 @@ func running(ns netns.NsHandle, device string) error {
 		return fmt.Errorf("%s is %s", device, state)
 	}
 	return nil
+}
+
+// AddAddrs gives a device addresses that can be used at once: the kernel does not
+// look for duplicates, which takes seconds and in which no socket can be bound to
+// an IPv6 address.
+func AddAddrs(t testing.TB, ns netns.NsHandle, device string, prefixes ...netip.Prefix) {
+	t.Helper()
+	In(t, ns, func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return err
+		}
+		for _, p := range prefixes {
+			addr := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+			if p.Addr().Is6() {
+				addr.Flags = unix.IFA_F_NODAD
+			}
+			if err := netlink.AddrAdd(link, addr); err != nil {
+				return fmt.Errorf("give %s the address %s: %w", device, p, err)
+			}
+		}
+		return nil
+	})
+	for _, p := range prefixes {
+		WaitLocal(t, ns, p.Addr())
+	}
 }
 
 // WaitLocal waits until a namespace takes packets to its addresses. An IPv6

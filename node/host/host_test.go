@@ -17,24 +17,28 @@ import (
 	"slipway.dev/slipway/internal/roottest"
 )
 
-func TestJournalSurvivesReopen(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "host.json")
-	made := filepath.Join(t.TempDir(), "made")
+// openJournal opens a journal that shares no settings with nodes of this machine.
+func openJournal(t *testing.T, path string) *Journal {
+	t.Helper()
 	j, err := OpenJournal(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	j.settings = path + ".settings"
+	return j
+}
+
+func TestJournalSurvivesReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "host.json")
+	made := filepath.Join(t.TempDir(), "made")
+	j := openJournal(t, path)
 	if err := j.NoteDir(made); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(filepath.Join(made, "below"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenJournal(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := again.Revert(); err != nil {
+	if err := openJournal(t, path).Revert(); err != nil {
 		t.Fatal(err)
 	}
 	for _, gone := range []string{made, path} {
@@ -45,10 +49,7 @@ func TestJournalSurvivesReopen(t *testing.T) {
 }
 
 func TestJournalKeepsWhatWasThere(t *testing.T) {
-	j, err := OpenJournal(filepath.Join(t.TempDir(), "host.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	j := openJournal(t, filepath.Join(t.TempDir(), "host.json"))
 	there := t.TempDir()
 	if err := j.NoteDir(there); err != nil {
 		t.Fatal(err)
@@ -74,34 +75,6 @@ func TestBrokenJournalIsAnError(t *testing.T) {
 func TestUnescape(t *testing.T) {
 	if got := unescape(`/a\040b\134c`); got != `/a b\c` {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestRootSysctlIsRestored(t *testing.T) {
-	roottest.Require(t)
-	const key = "fs/inotify/max_user_watches"
-	before, err := readSysctl(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = writeSysctl(key, before) })
-	j, err := OpenJournal(filepath.Join(t.TempDir(), "host.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, value := range []string{"600001", "600002"} {
-		if err := j.setSysctl(setting{key, value, false}); err != nil {
-			t.Fatal(err)
-		}
-		if now, _ := readSysctl(key); now != value {
-			t.Errorf("%s is %s, expected %s", key, now, value)
-		}
-	}
-	if err := j.Revert(); err != nil {
-		t.Fatal(err)
-	}
-	if now, _ := readSysctl(key); now != before {
-		t.Errorf("%s is %s after the revert, expected %s", key, now, before)
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 type Journal struct {
 	path    string
 	entries entries
+	// settings is the record of machine-wide settings.
+	settings string
 }
 
 // entries is the content of the journal file.
@@ -29,8 +31,8 @@ type entries struct {
 	// Boot is the boot in which sysctls and mounts were changed; a reboot
 	// takes those back by itself.
 	Boot string `json:"boot"`
-	// Sysctls holds the values from before, by key.
-	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// Changes are the kernel settings of this network namespace.
+	Changes changes `json:"changes,omitempty"`
 	// Mounts are the mount points that were made.
 	Mounts []string `json:"mounts,omitempty"`
 	// Dirs are directories outside the node's own that did not exist.
@@ -39,7 +41,7 @@ type entries struct {
 
 // OpenJournal reads the journal at path, or starts an empty one.
 func OpenJournal(path string) (*Journal, error) {
-	j := &Journal{path: path}
+	j := &Journal{path: path, settings: settingsFile}
 	data, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(data, &j.entries)
@@ -47,17 +49,26 @@ func OpenJournal(path string) (*Journal, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read journal of host changes %s: %w", path, err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
-		return nil, fmt.Errorf("read boot id: %w", err)
+		return nil, err
 	}
-	if now := strings.TrimSpace(string(boot)); j.entries.Boot != now {
-		j.entries.Boot, j.entries.Sysctls, j.entries.Mounts = now, nil, nil
+	if j.entries.Boot != boot {
+		j.entries.Boot, j.entries.Changes, j.entries.Mounts = boot, nil, nil
 	}
-	if j.entries.Sysctls == nil {
-		j.entries.Sysctls = map[string]string{}
+	if j.entries.Changes == nil {
+		j.entries.Changes = changes{}
 	}
 	return j, nil
+}
+
+// bootID is another one after each boot.
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(id)), nil
 }
 
 func (j *Journal) save() error {
@@ -78,13 +89,23 @@ func (j *Journal) NoteDir(dir string) error {
 	return j.save()
 }
 
+// SetSysctls brings the kernel to the settings a node needs. Those of the network
+// namespace are this journal's, the machine's are shared with other nodes.
+func (j *Journal) SetSysctls() error {
+	if err := j.entries.Changes.set(append(acceptRA(), forwarding...), j.save); err != nil {
+		return err
+	}
+	// There must be a file at the path by which the settings are held.
+	if err := j.save(); err != nil {
+		return err
+	}
+	return holdSettings(j.settings, j.path)
+}
+
 // Revert takes back all changes, newest first, and removes the journal. It
 // goes on after an error and returns all of them.
 func (j *Journal) Revert() error {
-	var errs []error
-	for key, value := range j.entries.Sysctls {
-		errs = append(errs, writeSysctl(key, value))
-	}
+	errs := []error{j.entries.Changes.revert(), releaseSettings(j.settings, j.path)}
 	for _, path := range slices.Backward(j.entries.Mounts) {
 		errs = append(errs, unmountIfEmpty(path))
 	}

@@ -19,53 +19,89 @@ type setting struct {
 	atLeast bool
 }
 
-// settings are the kernel settings of a node, with their reasons.
-var settings = []setting{
-	// Packets between pods and the outside are routed by the host.
+// met tells whether a value is good enough.
+func (s setting) met(value string) bool {
+	return value == s.value || (s.atLeast && number(value) >= number(s.value))
+}
+
+// forwarding has the host route packets between pods and the outside. Each
+// network namespace has its own.
+var forwarding = []setting{
 	{"net/ipv4/ip_forward", "1", false},
 	{"net/ipv6/conf/all/forwarding", "1", false},
-	// The kubelet wants these and would set them itself.
+}
+
+// machineWide are the settings that all nodes of a machine have in common, also
+// those in namespaces.
+var machineWide = []setting{
+	// The kubelet wants exactly these and would set them itself.
 	{"vm/overcommit_memory", "1", false},
-	{"kernel/panic", "10", true},
+	{"vm/panic_on_oom", "0", false},
+	{"kernel/panic", "10", false},
 	{"kernel/panic_on_oops", "1", false},
-	{"kernel/keys/root_maxkeys", "1000000", true},
-	{"kernel/keys/root_maxbytes", "25000000", true},
+	{"kernel/keys/root_maxkeys", "1000000", false},
+	{"kernel/keys/root_maxbytes", "25000000", false},
 	// One machine runs many programs that watch files.
 	{"fs/inotify/max_user_instances", "8192", true},
 	{"fs/inotify/max_user_watches", "524288", true},
 }
 
-// SetSysctls brings the kernel to the settings a node needs, and records the
-// values from before. A setting that this kernel does not have is passed
+// changes are the kernel settings that were changed, by key.
+type changes map[string]change
+
+type change struct {
+	// Before is the value to give back.
+	Before string `json:"before"`
+	// Set is the value that was set. With any other somebody else has changed
+	// the setting later, and it is not given back.
+	Set string `json:"set"`
+}
+
+// set brings settings to the values that a node needs, after save has recorded
+// the values from before. A setting that this kernel does not have is passed
 // over.
-func (j *Journal) SetSysctls() error {
-	all := append(acceptRA(), settings...)
-	for _, s := range all {
-		if err := j.setSysctl(s); err != nil {
+func (c changes) set(settings []setting, save func() error) error {
+	for _, s := range settings {
+		now, err := readSysctl(s.key)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if s.met(now) {
+			continue
+		}
+		before := now
+		if known, ok := c[s.key]; ok && known.Set == now {
+			before = known.Before
+		}
+		c[s.key] = change{Before: before, Set: s.value}
+		if err := save(); err != nil {
+			return err
+		}
+		if err := writeSysctl(s.key, s.value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (j *Journal) setSysctl(s setting) error {
-	now, err := readSysctl(s.key)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if now == s.value || (s.atLeast && number(now) >= number(s.value)) {
-		return nil
-	}
-	if _, known := j.entries.Sysctls[s.key]; !known {
-		j.entries.Sysctls[s.key] = now
-		if err := j.save(); err != nil {
-			return err
+// revert gives back the values from before, where nobody else has changed them
+// since.
+func (c changes) revert() error {
+	var errs []error
+	for key, made := range c {
+		now, err := readSysctl(key)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			errs = append(errs, err)
+		case now == made.Set:
+			errs = append(errs, writeSysctl(key, made.Before))
 		}
 	}
-	return writeSysctl(s.key, s.value)
+	return errors.Join(errs...)
 }
 
 // acceptRA keeps interfaces that learn their IPv6 routes from router

@@ -24,6 +24,7 @@ import (
 
 	"slipway.dev/slipway/internal/atomicfile"
 	"slipway.dev/slipway/internal/process"
+	"slipway.dev/slipway/node/host"
 )
 
 // stopTimeout is how long a node may take to stop before it is killed.
@@ -153,8 +154,9 @@ func Stop(c Config, n Node) error {
 	return nil
 }
 
-// Clean stops all nodes and removes their bridge; with purge their data too. It
-// does nothing where no network was made from this directory.
+// Clean stops all nodes, removes their bridge and gives back the machine's
+// settings; with purge their data goes too. It does nothing where no network was
+// made from this directory.
 func Clean(c Config, purge bool) error {
 	if _, err := os.Stat(c.Dir); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -164,7 +166,7 @@ func Clean(c Config, purge bool) error {
 	for _, n := range nodes {
 		errs = append(errs, Stop(c, n))
 	}
-	errs = append(errs, removeNetwork(), removeCgroup(""))
+	errs = append(errs, removeNetwork(), removeCgroup(""), host.ReleaseSettings(c.Dir))
 	if purge && errors.Join(errs...) == nil {
 		errs = append(errs, os.RemoveAll(c.Dir))
 	}

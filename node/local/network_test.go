@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -58,5 +61,57 @@ func TestRootConnectReplacesLink(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestRootCleanGivesSettingsBack starts a node on a machine with the kernel's
+// defaults. The node finds the machine-wide settings that it needs, and the
+// machine has its own again when the node is removed.
+func TestRootCleanGivesSettingsBack(t *testing.T) {
+	roottest.Require(t)
+	const sysctl, fresh = "/proc/sys/fs/inotify/max_user_instances", "128"
+	was := read(t, sysctl)
+	write(t, sysctl, fresh)
+	t.Cleanup(func() { write(t, sysctl, was) })
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\ntrap 'exit 0' TERM\nsleep 300 &\nwait\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := Config{
+		Dir: dir + "/nodes", RunDir: dir + "/run", Executable: program, CIDRs: []netip.Prefix{netip.MustParsePrefix("172.29.0.0/24")},
+	}
+	n := Node{Name: "settings-test", Number: First}
+	roottest.In(t, roottest.NetNS(t), func() error {
+		if err := MakeNetwork(c); err != nil {
+			return err
+		}
+		reports, err := Start(c, n, nil)
+		if err == nil {
+			err = reports.Close()
+		}
+		if now := read(t, sysctl); now == fresh {
+			t.Errorf("%s is %s while a node runs", sysctl, now)
+		}
+		return errors.Join(err, Clean(c, true))
+	})
+	if now := read(t, sysctl); now != fresh {
+		t.Errorf("%s is %s after the last node was removed, expected %s", sysctl, now, fresh)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(content))
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

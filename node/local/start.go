@@ -17,6 +17,7 @@ import (
 
 	"slipway.dev/slipway/internal/atomicfile"
 	"slipway.dev/slipway/internal/process"
+	"slipway.dev/slipway/node/host"
 )
 
 // Command is the hidden command of this program that [Main] serves.
@@ -46,6 +47,10 @@ func Start(c Config, n Node, join []string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if err := makeCgroup(n.Name); err != nil {
+		return nil, err
+	}
+	// The node itself could not give them back: it ends with its namespaces.
+	if err := host.HoldSettings(c.Dir); err != nil {
 		return nil, err
 	}
 	reports, reportTo, err := os.Pipe()

@@ -97,12 +97,8 @@ func sysctl(name, value string) error {
 	return os.WriteFile("/proc/sys/"+name, []byte(value), 0o644)
 }
 
-// loopback readies a namespace. Without duplicate detection addresses can be
-// used at once.
+// loopback readies a namespace.
 func loopback() error {
-	if err := sysctl("net/ipv6/conf/default/accept_dad", "0"); err != nil {
-		return err
-	}
 	link, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
@@ -112,10 +108,6 @@ func loopback() error {
 
 func ipNet(addr netip.Addr, bits int) *net.IPNet {
 	return &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(bits, addr.BitLen())}
-}
-
-func give(link netlink.Link, addr netip.Addr, bits int) error {
-	return netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr, bits)})
 }
 
 // wire connects the node with another namespace, and returns both ends.
@@ -138,15 +130,17 @@ func (l *lab) wire(t *testing.T, far netns.NsHandle, name string) (near, end net
 		return ends(name, &near)()
 	})
 	roottest.In(t, far, ends("eth0", &end))
+	roottest.WaitRunning(t, l.node, name)
+	roottest.WaitRunning(t, far, "eth0")
 	return near, end
 }
 
 func (l *lab) uplink(t *testing.T, far netns.NsHandle, name string, near, behind [2]netip.Addr) {
 	t.Helper()
-	link, end := l.wire(t, far, name)
+	l.wire(t, far, name)
 	for i, bits := range []int{24, 64} {
-		roottest.In(t, l.node, func() error { return give(link, near[i], bits) })
-		roottest.In(t, far, func() error { return give(end, behind[i], bits) })
+		roottest.AddAddrs(t, l.node, name, netip.PrefixFrom(near[i], bits))
+		roottest.AddAddrs(t, far, "eth0", netip.PrefixFrom(behind[i], bits))
 	}
 }
 
@@ -158,7 +152,8 @@ func (l *lab) addPod(t *testing.T, i int, addrs [2]netip.Addr) {
 	roottest.In(t, pod.ns, loopback)
 	near, end := l.wire(t, pod.ns, fmt.Sprint("slwpod", i))
 	for f, addr := range addrs {
-		roottest.In(t, pod.ns, func() error { return behind(end, near, addr, gateways[f]) })
+		roottest.AddAddrs(t, pod.ns, "eth0", netip.PrefixFrom(addr, addr.BitLen()))
+		roottest.In(t, pod.ns, func() error { return behind(end, near, gateways[f]) })
 		roottest.In(t, l.node, func() error { return leadTo(near, end, addr) })
 	}
 	roottest.In(t, l.node, func() error {
@@ -172,11 +167,8 @@ func (l *lab) addPod(t *testing.T, i int, addrs [2]netip.Addr) {
 	l.targets = append(l.targets, pod)
 }
 
-// behind sets up the pod's end.
-func behind(own, host netlink.Link, addr, gateway netip.Addr) error {
-	if err := give(own, addr, addr.BitLen()); err != nil {
-		return err
-	}
+// behind gives the pod its routes.
+func behind(own, host netlink.Link, gateway netip.Addr) error {
 	if err := leadTo(own, host, gateway); err != nil {
 		return err
 	}
@@ -204,13 +196,7 @@ func (l *lab) addRemote(t *testing.T, addrs [2]netip.Addr) {
 	t.Helper()
 	l.targets = append(l.targets, &target{l.peer, addrs, elsewhere})
 	for _, addr := range addrs {
-		roottest.In(t, l.peer, func() error {
-			link, err := netlink.LinkByName("lo")
-			if err != nil {
-				return err
-			}
-			return give(link, addr, addr.BitLen())
-		})
+		roottest.AddAddrs(t, l.peer, "lo", netip.PrefixFrom(addr, addr.BitLen()))
 	}
 }
 

@@ -64,6 +64,7 @@ func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{slipway: binary(t)}
 	keepForeign(t)
+	freshKernel(t)
 	c.before = snapshot(t)
 	c.app = buildApp(t)
 	serving := false

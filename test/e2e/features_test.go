@@ -108,7 +108,7 @@ func testWorkloads(t *testing.T, c *cluster) {
 	c.kubectl(t, "delete", "statefulset", "ordered")
 	c.kubectl(t, "delete", "pvc", "data-ordered-0", "data-ordered-1")
 	c.kubectl(t, "wait", "--for=condition=Complete", "job/batch", "--timeout=60s")
-	c.wantField(t, time.Second, "job/batch", "{.status.completedIndexes}", "0-2")
+	c.wantField(t, 10*time.Second, "job/batch", "{.status.completedIndexes}", "0-2")
 	within(t, 90*time.Second, func() error {
 		if c.get(t, "cronjob/minutely", "{.status.lastSuccessfulTime}") == "" {
 			return fmt.Errorf("no job of the CronJob has succeeded: %s", c.kubectl(t, "get", "cronjobs,jobs"))

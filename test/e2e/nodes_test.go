@@ -51,6 +51,7 @@ func newNodes(t *testing.T, count int) *cluster {
 	t.Helper()
 	c := &cluster{slipway: binary(t), flags: []string{fmt.Sprintf("--nodes=%d", count)}}
 	keepForeign(t)
+	freshKernel(t)
 	c.before = snapshot(t)
 	c.app = buildApp(t)
 	t.Cleanup(func() {

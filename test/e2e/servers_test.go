@@ -130,6 +130,7 @@ func newServers(t *testing.T) *servers {
 	t.Helper()
 	s := &servers{slipway: binary(t)}
 	dir := t.TempDir()
+	freshKernel(t)
 	before := snapshot(t)
 	token := filepath.Join(dir, "token")
 	if err := os.WriteFile(token, []byte("a secret of all servers\n"), 0o600); err != nil {

@@ -25,7 +25,7 @@ func start(t *testing.T, script string) *exec.Cmd {
 		t.Skip("needs gcc")
 	}
 	program := filepath.Join(t.TempDir(), "pause")
-	if out, err := exec.Command("gcc", "-Os", "-static", "-o", program, "../../cmd/pause/pause.c").CombinedOutput(); err != nil {
+	if out, err := exec.Command("gcc", "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-o", program, "../../cmd/pause/pause.c").CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
 	cmd := exec.Command("sh", "-c", script+"\nexec "+program)

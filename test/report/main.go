@@ -3,7 +3,7 @@
 // Command report runs the tests of packages, one package at a time, and tells
 // what happened so that a person can read it: a line a package, the output of
 // what failed, and the counts on the last line. End-to-end tests come last.
-// It is what `make test` runs.
+// It is what `make test` and `make test-flaky` run.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 )
 
@@ -32,12 +33,17 @@ const endToEnd = "/test/e2e"
 func main() {
 	which := flag.String("kind", string(all), "which tests to run: all, unit, or root")
 	requireRoot := flag.Bool("require-root", false, "fail when no root test ran")
+	times := flag.Int("times", 1, "how often to run each test")
+	busy := flag.Bool("hog", false, "keep every processor busy meanwhile")
 	flag.Parse()
 	patterns := flag.Args()
 	if len(patterns) == 0 {
 		patterns = []string{"./..."}
 	}
-	failed, err := run(os.Stdout, options{kind: kind(*which), requireRoot: *requireRoot, patterns: patterns})
+	if *busy {
+		hog()
+	}
+	failed, err := run(os.Stdout, options{kind: kind(*which), requireRoot: *requireRoot, patterns: patterns, times: *times})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 	}
@@ -50,6 +56,17 @@ type options struct {
 	kind        kind
 	requireRoot bool
 	patterns    []string
+	times       int
+}
+
+// hog keeps every processor busy for as long as this process lives.
+func hog() {
+	for range runtime.NumCPU() {
+		go func() {
+			for i := 0; ; i++ {
+			}
+		}()
+	}
 }
 
 // run tells whether anything failed; the error is for when the tests could
@@ -68,9 +85,12 @@ func run(out io.Writer, opts options) (bool, error) {
 	if steps == nil {
 		return true, fmt.Errorf("kind %q: expected all, unit or root", opts.kind)
 	}
-	for _, args := range steps {
-		if err := goTest(seen, args); err != nil {
-			return true, err
+	// Each time in processes of its own: not every suite can run twice in one.
+	for range opts.times {
+		for _, args := range steps {
+			if err := goTest(seen, args); err != nil {
+				return true, err
+			}
 		}
 	}
 	if opts.requireRoot && seen.rootRan == 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -31,6 +32,8 @@ type summary struct {
 	packages map[string]*pkg
 	builds   map[string][]string
 	failures []string
+	// said are the lines about skipped tests.
+	said map[string]bool
 
 	passed, skipped      int
 	rootRan, rootSkipped int
@@ -51,7 +54,7 @@ type test struct {
 }
 
 func newSummary(out io.Writer) *summary {
-	return &summary{out: out, packages: map[string]*pkg{}, builds: map[string][]string{}}
+	return &summary{out: out, packages: map[string]*pkg{}, builds: map[string][]string{}, said: map[string]bool{}}
 }
 
 // line takes a line of go test. What is not an event is shown as it is.
@@ -143,7 +146,10 @@ func (s *summary) testEnded(e event) {
 	case e.Action == "skip":
 		p.skipped++
 		s.skipped++
-		fmt.Fprintf(s.out, "skip  %s %s: %s\n", e.Package, e.Test, reason(t.output))
+		if line := fmt.Sprintf("skip  %s %s: %s\n", e.Package, e.Test, reason(t.output)); !s.said[line] {
+			s.said[line] = true
+			fmt.Fprint(s.out, line)
+		}
 	default:
 		p.passed++
 		s.passed++
@@ -235,8 +241,16 @@ func (s *summary) show(output []string) {
 func (s *summary) close() {
 	if len(s.failures) > 0 {
 		fmt.Fprintln(s.out, "\nfailed:")
+		count := map[string]int{}
 		for _, what := range s.failures {
-			fmt.Fprintln(s.out, "     ", what)
+			count[what]++
+		}
+		for _, what := range slices.Sorted(maps.Keys(count)) {
+			fmt.Fprint(s.out, "      ", what)
+			if n := count[what]; n > 1 {
+				fmt.Fprintf(s.out, ", %d times", n)
+			}
+			fmt.Fprintln(s.out)
 		}
 	}
 	fmt.Fprintf(s.out, "\nroot tests: %d ran, %d skipped\n", s.rootRan, s.rootSkipped)

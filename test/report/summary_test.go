@@ -58,6 +58,36 @@ root tests: 0 ran, 0 skipped
 `,
 		},
 		{
+			name: "several runs",
+			events: `{"Action":"run","Package":"a","Test":"TestOne"}
+{"Action":"run","Package":"a","Test":"TestOne/x"}
+{"Action":"fail","Package":"a","Test":"TestOne/x"}
+{"Action":"fail","Package":"a","Test":"TestOne"}
+{"Action":"run","Package":"a","Test":"TestTwo"}
+{"Action":"skip","Package":"a","Test":"TestTwo"}
+{"Action":"fail","Package":"a"}
+{"Action":"run","Package":"a","Test":"TestOne"}
+{"Action":"run","Package":"a","Test":"TestOne/x"}
+{"Action":"fail","Package":"a","Test":"TestOne/x"}
+{"Action":"fail","Package":"a","Test":"TestOne"}
+{"Action":"run","Package":"a","Test":"TestTwo"}
+{"Action":"skip","Package":"a","Test":"TestTwo"}
+{"Action":"fail","Package":"a"}`,
+			err: errors.New("exit status 1"),
+			want: `FAIL  a TestOne/x
+skip  a TestTwo: no reason given
+FAIL  a: 0 passed, 1 failed, 1 skipped (0.0 s)
+FAIL  a TestOne/x
+FAIL  a: 0 passed, 1 failed, 1 skipped (0.0 s)
+
+failed:
+      a TestOne/x, 2 times
+
+root tests: 0 ran, 0 skipped
+0 passed, 2 failed, 2 skipped
+`,
+		},
+		{
 			name: "root tests",
 			events: `{"Action":"run","Package":"a","Test":"TestRootOne"}
 {"Action":"pass","Package":"a","Test":"TestRootOne"}

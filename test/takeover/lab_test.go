@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -72,8 +73,26 @@ address add `+farV4+`/32 dev lo
 address add `+farV6+`/128 dev lo nodad
 route add 10.244.0.0/24 via 192.0.2.1
 route add fd00:244::/64 via 2001:db8::1`)
+	l.await(t)
 	l.serve(t)
 	return l
+}
+
+// await waits until all wires and addresses can be used.
+func (l *lab) await(t *testing.T) {
+	t.Helper()
+	wait := func(ns netns.NsHandle, device string, addrs ...string) {
+		roottest.WaitRunning(t, ns, device)
+		for _, addr := range addrs {
+			roottest.WaitLocal(t, ns, netip.MustParseAddr(addr))
+		}
+	}
+	wait(l.node, "up0", nodeV4, nodeV6)
+	wait(l.outside.ns, "eth0", l.outside.v4, l.outside.v6, farV4, farV6)
+	for _, p := range []*place{l.first, l.second, l.client} {
+		wait(l.node, p.link)
+		wait(p.ns, "eth0", p.v4, p.v6)
+	}
 }
 
 func (l *lab) wireNode(t *testing.T) {

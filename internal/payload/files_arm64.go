@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package payload
+
+import "embed"
+
+//go:embed all:files/arm64
+var files embed.FS
