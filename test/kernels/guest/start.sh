@@ -1,0 +1,17 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# What a guest without systemd does: mounts what every system mounts, gives
+# the machine an uplink, runs the script of this run, and switches off.
+export PATH=/lab/payload/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
+mountpoint -q /proc || mount -t proc proc /proc
+mountpoint -q /sys || mount -t sysfs sysfs /sys
+mountpoint -q /dev || mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /tmp
+. /lab/payload/guest/run.sh
+sync
+poweroff -f
