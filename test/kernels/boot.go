@@ -24,6 +24,8 @@ type guest struct {
 	timeout      time.Duration
 	// systemd makes systemd the first process.
 	systemd bool
+	// root is a disk of this guest's own, which keeps what is written.
+	root string
 	// cgroup is what is mounted at /sys/fs/cgroup: v2 where it is empty, else
 	// v1 or hybrid.
 	cgroup string
@@ -81,11 +83,15 @@ func (l *lab) guestCommand(g guest, out string) (command, error) {
 		options = []string{"lab.cgroup=systemd"}
 	}
 	if g.arch == "amd64" {
-		root, err := l.rootImage()
-		if err != nil {
-			return command{}, err
+		root := disk{path: g.root, keep: true}
+		if g.root == "" {
+			image, err := l.rootImage()
+			if err != nil {
+				return command{}, err
+			}
+			root = disk{path: image}
 		}
-		disks = append([]disk{{path: root}}, disks...)
+		disks = append([]disk{root}, disks...)
 	} else {
 		options = append(options, "lab.root=none")
 	}

@@ -23,6 +23,8 @@ type lab struct {
 	dir string
 	// slipway is the binary to try, by architecture.
 	slipway map[string]string
+	// made tells for which architectures this run has made the payload.
+	made map[string]bool
 	// verbose shows the guests' consoles.
 	verbose bool
 }
@@ -37,66 +39,70 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	dir := flag.String("dir", ".build/kernels", "where packages, disks and results are kept")
+	l := &lab{slipway: map[string]string{"amd64": "bin/slipway", "arm64": "bin/arm64/slipway"}, made: map[string]bool{}}
 	names := flag.String("kernel", strings.Join(kernelNames(), " "), "kernels to try")
-	shell := flag.String("run", "", "run this shell command in the guest, and nothing else")
-	cpus := flag.Int("cpus", 2, "processors of the guest, with -run")
-	memory := flag.Int("memory", 2560, "memory of the guest in MiB, with -run")
-	boot := flag.String("append", "", "more of the kernel's command line, with -run")
-	timeout := flag.Duration("timeout", 10*time.Minute, "how long the guest may take, with -run")
-	systemd := flag.Bool("systemd", false, "a guest with systemd, with -run")
-	cgroup := flag.String("cgroup", "", "what the guest mounts: v1 or hybrid, instead of v2, with -run")
+	which := flag.String("part", "", "parts to try: all but short, or some of "+strings.Join(partNames(), " "))
+	page := flag.String("page", "", "write all results that are there into this page")
+	shell := flag.String("run", "", "run only this shell command, in a guest of each kernel")
+	g := usual
+	flag.StringVar(&l.dir, "dir", ".build/kernels", "where packages, disks and results are kept")
+	flag.BoolVar(&l.verbose, "v", false, "show the guests' consoles")
+	flag.IntVar(&g.cpus, "cpus", g.cpus, "processors of the guest, with -run")
+	flag.IntVar(&g.memory, "memory", g.memory, "memory of the guest in MiB, with -run")
+	flag.StringVar(&g.append, "append", "", "more of the kernel's command line, with -run")
+	flag.DurationVar(&g.timeout, "timeout", 10*time.Minute, "how long the guest may take, with -run")
+	flag.BoolVar(&g.systemd, "systemd", false, "a guest with systemd, with -run")
+	flag.StringVar(&g.cgroup, "cgroup", "", "what the guest mounts instead of cgroup v2: v1 or hybrid, with -run")
 	flag.Parse()
 	chosen, err := choose(strings.Fields(*names))
 	if err != nil {
 		return err
 	}
-	l, err := newLab(*dir)
+	all, err := chooseParts(strings.Fields(*which))
 	if err != nil {
 		return err
 	}
-	if *shell == "" {
-		return errors.New("expected -run")
+	if err := l.open(); err != nil {
+		return err
 	}
-	l.verbose = true
+	if *shell != "" {
+		l.verbose, g.name, g.script = true, "run", *shell+"\n"
+		return l.once(ctx, chosen, g)
+	}
+	err = l.tryAll(ctx, chosen, all)
+	if *page != "" {
+		return errors.Join(err, l.writePage(*page))
+	}
+	return err
+}
+
+func (l *lab) open() error {
+	var err error
+	if l.dir, err = filepath.Abs(l.dir); err != nil {
+		return err
+	}
+	return l.tools()
+}
+
+// once boots a guest of each kernel for one command and fails when that does.
+func (l *lab) once(ctx context.Context, chosen []wanted, g guest) error {
 	for _, w := range chosen {
-		err := l.once(ctx, w, guest{
-			machine: machine{cpus: *cpus, memory: *memory, append: *boot},
-			name:    "run", script: *shell + "\n", timeout: *timeout, systemd: *systemd, cgroup: *cgroup,
-		})
+		k, err := l.fetch(w)
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func newLab(dir string) (*lab, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
-	l := &lab{dir: dir, slipway: map[string]string{"amd64": "bin/slipway", "arm64": "bin/arm64/slipway"}}
-	return l, l.tools()
-}
-
-// once boots a guest for one command and fails when that does.
-func (l *lab) once(ctx context.Context, w wanted, g guest) error {
-	k, err := l.fetch(w)
-	if err != nil {
-		return err
-	}
-	if _, err := l.payload(w.arch); err != nil {
-		return err
-	}
-	g.kernel = k
-	e, err := l.boot(ctx, g)
-	if err != nil {
-		return err
-	}
-	l.say("kernel %s: status %d after %.0f s", w.name, e.status, e.took.Seconds())
-	if e.status != 0 {
-		return fmt.Errorf("kernel %s: the command failed", w.name)
+		if err := l.payload(w.arch); err != nil {
+			return err
+		}
+		g.kernel = k
+		e, err := l.boot(ctx, g)
+		if err != nil {
+			return err
+		}
+		l.say("kernel %s: status %d after %.0f s", w.name, e.status, e.took.Seconds())
+		if e.status != 0 {
+			return fmt.Errorf("kernel %s: the command failed", w.name)
+		}
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"slipway.dev/slipway/internal/image"
 )
@@ -20,20 +19,24 @@ var guestFiles embed.FS
 const appImage = "slipway.dev/lab:v1"
 
 // payload makes the disk with all that guests run: slipway, the tests, the
-// lab's own commands and scripts.
-func (l *lab) payload(arch string) (string, error) {
+// lab's own commands and scripts. It is made once in each run of the lab.
+func (l *lab) payload(arch string) error {
+	if l.made[arch] {
+		return nil
+	}
 	dir := filepath.Join(l.dir, "payload-"+arch)
 	if err := l.build(arch, filepath.Join(dir, "bin")); err != nil {
-		return "", err
+		return err
 	}
 	if err := writeAll(guestFiles, dir); err != nil {
-		return "", err
+		return err
 	}
 	if err := writeImage(filepath.Join(dir, "image.tar"), filepath.Join(dir, "bin/app")); err != nil {
-		return "", err
+		return err
 	}
 	disk := dir + ".img"
-	return disk, replaced(disk, func(disk string) error { return makeDisk(disk, dir, "1G") })
+	l.made[arch] = true
+	return replaced(disk, func(disk string) error { return makeDisk(disk, dir, "1G") })
 }
 
 // build puts the programs into a directory. What `make build` has made for
@@ -48,6 +51,7 @@ func (l *lab) build(arch, dir string) error {
 	env := []string{"CGO_ENABLED=0", "GOARCH=" + arch}
 	for _, args := range [][]string{
 		{"build", "-buildvcs=false", "-o", filepath.Join(dir, "app"), "./test/e2e/app"},
+		{"build", "-buildvcs=false", "-o", filepath.Join(dir, "inside"), "./test/kernels/inside"},
 		{"test", "-c", "-o", filepath.Join(dir, "bpf.test"), "./bpf"},
 	} {
 		if err := (command{name: "go", args: args, env: env}).run(); err != nil {
@@ -77,6 +81,3 @@ func writeImage(path, app string) error {
 	spec := image.Spec{Name: appImage, Files: []image.File{{Path: "/app", Mode: 0o755, Source: app}}, Entrypoint: []string{"/app"}}
 	return errors.Join(image.Write(out, spec), out.Close())
 }
-
-// script joins lines to what a guest runs.
-func script(lines ...string) string { return strings.Join(lines, "\n") + "\n" }

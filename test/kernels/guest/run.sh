@@ -14,8 +14,8 @@ hybrid)
 	;;
 *) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
 esac
-mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
-mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+grep -q ' /sys/fs/bpf ' /proc/mounts || mount -t bpf bpf /sys/fs/bpf
+grep -q ' /sys/kernel/tracing ' /proc/mounts || mount -t tracefs tracefs /sys/kernel/tracing
 mount --make-rshared / 2>/dev/null
 
 echo "lab: $(uname -r) is up after $(cut -d ' ' -f 1 /proc/uptime) s"

@@ -4,9 +4,11 @@
 # What a guest without systemd does: mounts what every system mounts, gives
 # the machine an uplink, runs the script of this run, and switches off.
 export PATH=/lab/payload/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
-mountpoint -q /proc || mount -t proc proc /proc
-mountpoint -q /sys || mount -t sysfs sysfs /sys
-mountpoint -q /dev || mount -t devtmpfs dev /dev
+if [ ! -e /proc/mounts ]; then
+	mount -t proc proc /proc
+	mount -t sysfs sysfs /sys
+	mount -t devtmpfs dev /dev
+fi
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
