@@ -16,6 +16,12 @@ if ip -V 2>&1 | grep -q iproute2; then
 	ip -n outside link set eth0 up
 	ip route add default via 192.0.2.1
 	ip -6 route add default via 2001:db8::1
+	# The kernel makes the link's own address usable a moment later.
+	tries=100
+	while ip -6 addr show dev eth0 | grep -q tentative && [ "$tries" -gt 0 ]; do
+		tries=$((tries - 1))
+		sleep 0.1
+	done
 else
 	ip link set lo up
 fi

@@ -9,7 +9,11 @@ if [ ! -e /proc/mounts ]; then
 	mount -t sysfs sysfs /sys
 	mount -t devtmpfs dev /dev
 fi
-mkdir -p /dev/pts /dev/shm
+# Devices whose modules the kernel loads when somebody opens them.
+mkdir -p /dev/pts /dev/shm /dev/net
+mknod /dev/loop-control c 10 237 2>/dev/null
+mknod /dev/fuse c 10 229 2>/dev/null
+mknod /dev/net/tun c 10 200 2>/dev/null
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run

@@ -17,7 +17,7 @@ import (
 const (
 	upTimeout = 6 * time.Minute
 	// podTimeout is for a pod to run, and for what the API says to be done.
-	podTimeout = 4 * time.Minute
+	podTimeout = 150 * time.Second
 )
 
 var (
@@ -54,13 +54,17 @@ func (c *trial) wrap(up []step, then ...step) {
 	if !c.step(step{"machine before", c.snapshot}) {
 		return
 	}
-	if c.steps(up) {
-		for _, s := range then {
-			c.step(s)
+	dumped := false
+	dump := func(ok bool) {
+		if !ok && !dumped {
+			c.dump()
+			dumped = true
 		}
 	}
-	if c.failed {
-		c.dump()
+	ok := c.steps(up)
+	dump(ok)
+	for i := 0; ok && i < len(then); i++ {
+		dump(c.step(then[i]))
 	}
 	c.step(step{"down --purge", func() error { return program(3*time.Minute, "slipway", "down", "--purge").failure() }})
 	c.step(step{"machine after is as before", c.compare})

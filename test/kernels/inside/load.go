@@ -141,28 +141,37 @@ func testRun(pattern string) ran {
 	return r
 }
 
-var testEnd = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+)s\)`)
+var (
+	testEnd = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+)s\)`)
+	// testLogs precedes what a test logs.
+	testLogs = regexp.MustCompile(`^=== (?:RUN|CONT|NAME)\s+(\S+)`)
+)
 
-// parseTests reads what a test binary prints with -test.v. What a test logs
-// stands before its end.
+// parseTests reads what a test binary prints with -test.v. The ends of
+// subtests stand below that of their test, which ends last.
 func parseTests(text string) []result.Line {
 	var all []result.Line
-	var said []string
+	said := map[string][]string{}
+	current := ""
 	for line := range strings.Lines(text) {
-		match := testEnd.FindStringSubmatch(line)
-		if match == nil {
-			if !strings.HasPrefix(strings.TrimSpace(line), "===") {
-				said = append(said, strings.TrimSpace(line))
-			}
+		if match := testLogs.FindStringSubmatch(line); match != nil {
+			current = match[1]
 			continue
 		}
-		seconds, _ := strconv.ParseFloat(match[3], 64)
-		t := result.Line{Kind: result.Step, Name: match[2], OK: match[1] != "FAIL", Seconds: seconds}
-		if !t.OK {
-			t.Says = strings.Join(said, "\n")
+		match := testEnd.FindStringSubmatch(line)
+		if match == nil {
+			said[current] = append(said[current], strings.TrimSpace(line))
+			continue
 		}
-		said = nil
-		all = append(all, t)
+		current = ""
+		// The pattern has made sure that it is a number.
+		seconds, _ := strconv.ParseFloat(match[3], 64)
+		all = append(all, result.Line{Kind: result.Step, Name: match[2], OK: match[1] != "FAIL", Seconds: seconds})
+	}
+	for i, t := range all {
+		if !t.OK {
+			all[i].Says = strings.Join(said[t.Name], "\n")
+		}
 	}
 	return all
 }
