@@ -156,8 +156,7 @@ func (a archive) unpackAll(dir, release string, packages ...string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	args := append([]string{"install", "-y", "-qq", "--download-only", "-t", release}, packages...)
-	if err := a.command("apt-get", args...).run(); err != nil {
+	if err := a.downloadAll(release, packages...); err != nil {
 		return err
 	}
 	debs, err := filepath.Glob(filepath.Join(a.dir, "cache/archives/*.deb"))
@@ -172,6 +171,11 @@ func (a archive) unpackAll(dir, release string, packages ...string) error {
 		}
 		return nil
 	})
+}
+
+// downloadAll downloads packages with all they depend on into the cache.
+func (a archive) downloadAll(release string, packages ...string) error {
+	return a.command("apt-get", append([]string{"install", "-y", "-qq", "--download-only", "-t", release}, packages...)...).run()
 }
 
 // download returns the file of a package, which may name its architecture

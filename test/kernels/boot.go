@@ -24,11 +24,23 @@ type guest struct {
 	timeout      time.Duration
 	// systemd makes systemd the first process.
 	systemd bool
+	// fresh is a release of Debian for a host that has only a clone of this
+	// repository, with Go; else it is the usual host.
+	fresh string
+	// shares are more directories that the guest can mount.
+	shares []share
 	// root is a disk of this guest's own, which keeps what is written.
 	root string
 	// cgroup is what is mounted at /sys/fs/cgroup: v2 where it is empty, else
 	// v1 or hybrid.
 	cgroup string
+}
+
+func (g guest) system() system {
+	if g.fresh != "" {
+		return system{"fresh", g.fresh, freshPackages}
+	}
+	return ready
 }
 
 // ended is how a guest ended.
@@ -49,6 +61,13 @@ func (l *lab) boot(ctx context.Context, g guest) (ended, error) {
 	}
 	if err := os.MkdirAll(e.out, 0o755); err != nil {
 		return e, err
+	}
+	if g.fresh != "" {
+		shares, env, err := l.fresh(g.fresh)
+		if err != nil {
+			return e, err
+		}
+		g.shares, g.script = shares, env+g.script
 	}
 	if err := os.WriteFile(filepath.Join(e.out, "script"), []byte(g.script), 0o644); err != nil {
 		return e, err
@@ -85,7 +104,7 @@ func (l *lab) guestCommand(g guest, out string) (command, error) {
 	if g.arch == "amd64" {
 		root := disk{path: g.root, keep: true}
 		if g.root == "" {
-			image, err := l.rootImage()
+			image, err := l.rootImage(g.system())
 			if err != nil {
 				return command{}, err
 			}
@@ -98,6 +117,7 @@ func (l *lab) guestCommand(g guest, out string) (command, error) {
 	m := g.machine
 	m.append = strings.TrimSpace(strings.Join(append(options, m.append), " "))
 	shares := []share{{tag: "modules", path: g.modules()}, {tag: "out", path: out, write: true}}
+	shares = append(shares, g.shares...)
 	return l.qemuCommand(g.kernel, m, initrd, disks, shares), nil
 }
 

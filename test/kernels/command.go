@@ -40,7 +40,7 @@ func (c command) output() (string, error) {
 
 // replaced makes a file or directory under another name and gives it its name
 // when it is complete, so that what is there can be used.
-func replaced(path string, make func(path string) error) error {
+func replaced(path string, build func(path string) error) error {
 	temp := path + ".new"
 	if err := os.RemoveAll(temp); err != nil {
 		return err
@@ -48,7 +48,7 @@ func replaced(path string, make func(path string) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := make(temp); err != nil {
+	if err := build(temp); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(path); err != nil {

@@ -105,3 +105,21 @@ func TestPage(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestSetupPackages(t *testing.T) {
+	script, err := os.ReadFile("../../deploy/setup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := setupPackages(string(script))
+	for _, want := range []string{"git", "runc", "e2fsprogs", "libc6-dev"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("no %s in %v", want, got)
+		}
+	}
+	for _, other := range []string{"clang", "debootstrap"} {
+		if slices.Contains(got, other) {
+			t.Errorf("%s is not for running", other)
+		}
+	}
+}

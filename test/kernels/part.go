@@ -34,6 +34,10 @@ func with(change func(*guest)) guest {
 
 func whole(g *guest) { g.timeout = 30 * time.Minute }
 
+func freshHost(g *guest, release string) {
+	g.timeout, g.memory, g.systemd, g.fresh = time.Hour, 6144, true, release
+}
+
 var (
 	works = []string{"6.1", "6.12", "6.18", "newest", "arm64-6.1", "arm64-6.12"}
 	// one is where a host is tried that does not need every kernel.
@@ -76,6 +80,10 @@ func parts() []part {
 			guest: with(func(g *guest) { whole(g); g.cgroup = "hybrid" })},
 		{name: "cgroup-v1", says: "cgroup v1 alone", kernels: []string{"6.1"}, verbs: "refused",
 			guest: with(func(g *guest) { g.cgroup = "v1" })},
+		{name: "fresh-12", says: "`make up` and `make demo` from a fresh clone on Debian 12", kernels: []string{"6.1"},
+			guest: with(func(g *guest) { freshHost(g, "bookworm") }), prepare: ". /lab/payload/guest/fresh.sh", verbs: "fresh"},
+		{name: "fresh-13", says: "`make up` and `make demo` from a fresh clone on Debian 13", kernels: []string{"6.12"},
+			guest: with(func(g *guest) { freshHost(g, "trixie") }), prepare: ". /lab/payload/guest/fresh.sh", verbs: "fresh"},
 		{name: "short", says: "what a change must pass", kernels: one, guest: usual, verbs: "load start"},
 	}
 }

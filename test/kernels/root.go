@@ -5,29 +5,45 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// rootPackages are what Slipway's requirements name, and what tests look with.
-var rootPackages = []string{
-	"systemd-sysv", "dbus", "udev", "kmod", "mount", "procps", "iproute2", "nftables", "iptables",
-	"e2fsprogs", "xfsprogs", "runc", "bpftool", "curl", "jq", "ca-certificates", "openssl",
+var (
+	// basePackages are on every host.
+	basePackages = []string{"systemd-sysv", "dbus", "udev", "kmod", "mount", "procps", "iproute2", "ca-certificates"}
+	// readyPackages are what Slipway's requirements name, and what tests look with.
+	readyPackages = []string{"nftables", "iptables", "e2fsprogs", "xfsprogs", "runc", "bpftool", "curl", "jq", "openssl"}
+	// freshPackages are what somebody has who clones the repository.
+	freshPackages = []string{"git", "make"}
+)
+
+// system is what is on the disk of a guest.
+type system struct {
+	name string
+	// release is that of Debian.
+	release  string
+	packages []string
 }
 
-const rootSize = "6G"
+// ready is the usual system.
+var ready = system{"ready", "bookworm", readyPackages}
 
-// rootImage makes the disk with the guests' system, a Debian 12, once.
-func (l *lab) rootImage() (string, error) {
-	image := filepath.Join(l.dir, "root-bookworm.img")
+const rootSize = "12G"
+
+// rootImage makes the disk with a system, once.
+func (l *lab) rootImage(s system) (string, error) {
+	name := "root-" + s.name + "-" + s.release
+	image := filepath.Join(l.dir, name+".img")
 	if _, err := os.Stat(image); err == nil {
 		return image, nil
 	}
-	l.say("making the guests' system with debootstrap")
-	dir := filepath.Join(l.dir, "root-bookworm")
+	l.say("making a system of %s with debootstrap", s.release)
+	dir := filepath.Join(l.dir, name)
 	defer os.RemoveAll(dir + ".new")
 	err := replaced(dir, func(dir string) error {
 		err := command{name: "debootstrap", args: []string{
-			"--variant=minbase", "--include=" + strings.Join(rootPackages, ","), "bookworm", dir, mirror,
+			"--variant=minbase", "--include=" + strings.Join(slices.Concat(basePackages, s.packages), ","), s.release, dir, mirror,
 		}}.run()
 		if err != nil {
 			return err

@@ -124,7 +124,7 @@ func first(dir, name string) string {
 
 // ownDisk copies the guests' system for guests that keep what they write.
 func (l *lab) ownDisk() (string, error) {
-	image, err := l.rootImage()
+	image, err := l.rootImage(ready)
 	if err != nil {
 		return "", err
 	}

@@ -19,14 +19,14 @@ func main() {
 	out := flag.String("out", "/lab/out/results", "file for the results")
 	flag.Parse()
 	verbs := map[string]func(*host){
-		"load": load, "tests": tests, "start": start, "cluster": cluster, "refused": refused,
+		"load": load, "tests": tests, "start": start, "cluster": cluster, "refused": refused, "fresh": fresh,
 		"before-reboot": beforeReboot, "after-reboot": afterReboot,
 	}
 	h := &host{results: *out}
 	for _, name := range flag.Args() {
 		verb, found := verbs[name]
 		if !found {
-			fmt.Fprintf(os.Stderr, "inside: verb %q: expected load, tests, start, cluster, refused, before-reboot or after-reboot\n", name)
+			fmt.Fprintf(os.Stderr, "inside: verb %q: expected load, tests, start, cluster, refused, fresh, before-reboot or after-reboot\n", name)
 			os.Exit(2)
 		}
 		verb(h)
