@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -24,17 +25,22 @@ const (
 )
 
 // load tells what `slipway check` finds, and whether that is true: that all
-// programs load and attach if it finds nothing missing.
+// programs load and attach if it finds nothing missing. Where there is no
+// slipway for this processor, the programs are loaded all the same.
 func load(h *host) {
-	ok, err := h.check()
+	if _, err := exec.LookPath("slipway"); err != nil {
+		h.loadPrograms()
+		return
+	}
+	missing, err := h.check()
 	if err != nil {
 		h.step(step{"slipway check", func() error { return err }})
 		return
 	}
 	loads := h.loadPrograms()
 	h.step(step{"check agrees", func() error {
-		if ok != loads {
-			return fmt.Errorf("slipway check says ok: %v, the programs load: %v", ok, loads)
+		if (len(missing) == 0) != loads {
+			return fmt.Errorf("slipway check finds missing: %d, the programs load: %v", len(missing), loads)
 		}
 		return nil
 	}})
@@ -49,9 +55,9 @@ type finding struct {
 	Mode string `json:"mode"`
 }
 
-// check runs `slipway check`, records what it finds, and returns whether
-// nothing is missing.
-func (h *host) check() (bool, error) {
+// check runs `slipway check`, records what it finds, and returns what is
+// missing.
+func (h *host) check() (missing []finding, err error) {
 	begin := time.Now()
 	r := program(2*time.Minute, "slipway", "check", "-o", "json")
 	var findings []finding
@@ -59,14 +65,18 @@ func (h *host) check() (bool, error) {
 		r = program(2*time.Minute, "slipway", "check")
 		findings = parseCheck(r.stdout)
 	}
-	if len(findings) == 0 {
-		return false, errors.Join(r.failure(), errors.New("it prints nothing that can be read"))
-	}
+	took := time.Since(begin).Seconds()
 	for _, f := range findings {
 		h.tell(result.Line{Kind: result.Check, Name: f.Name, OK: f.OK, Mode: f.Mode, Says: strings.TrimSpace(f.Says + " " + f.Do)})
+		if !f.OK {
+			missing = append(missing, f)
+		}
 	}
-	h.tell(result.Line{Kind: result.Step, Name: "slipway check", OK: true, Seconds: time.Since(begin).Seconds()})
-	return r.err == nil, nil
+	if len(findings) == 0 || (r.err == nil) != (len(missing) == 0) {
+		return nil, fmt.Errorf("it prints %d findings, %d of them bad, and ends so: %v", len(findings), len(missing), r.failure())
+	}
+	h.tell(result.Line{Kind: result.Step, Name: "slipway check", OK: true, Seconds: took})
+	return missing, nil
 }
 
 var checkLine = regexp.MustCompile(`^(ok  |FAIL)  (\S.*?)\s{2,}(.*)$`)
