@@ -2,6 +2,8 @@
 #
 # Prepares the host as this run asks for, runs its script, and leaves its
 # status in the results.
+# For what programs keep, such as kubectl, apart from the machine.
+mkdir -p /lab/home
 . /lab/payload/guest/network.sh
 
 case $(sed -n 's/.*lab.cgroup=\([a-z0-9]*\).*/\1/p' /proc/cmdline) in

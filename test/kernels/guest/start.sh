@@ -3,7 +3,7 @@
 #
 # What a guest without systemd does: mounts what every system mounts, gives
 # the machine an uplink, runs the script of this run, and switches off.
-export PATH=/lab/payload/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
+export PATH=/lab/payload/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/lab/home TERM=dumb
 if [ ! -e /proc/mounts ]; then
 	mount -t proc proc /proc
 	mount -t sysfs sysfs /sys

@@ -115,13 +115,16 @@ func kubectl(args ...string) ran {
 	return program(podTimeout+time.Minute, "slipway", append([]string{"kubectl"}, args...)...)
 }
 
+// apply repeats itself: kubectl gives the API half a minute for its schema.
 func apply(manifest string) error {
-	cmd := exec.Command("slipway", "kubectl", "apply", "-f", "-")
-	cmd.Stdin = strings.NewReader(manifest)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("apply: %w: %s", err, out)
-	}
-	return nil
+	return within(podTimeout, func() error {
+		cmd := exec.Command("slipway", "kubectl", "apply", "-f", "-")
+		cmd.Stdin = strings.NewReader(manifest)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("apply: %w: %s", err, out)
+		}
+		return nil
+	})
 }
 
 func get(object, path string) (string, error) {
