@@ -144,6 +144,22 @@ test-flaky: test-needs build kube-proxy ## Run root tests COUNT times (20) besid
 	$(need_root)
 	@go run -buildvcs=false ./test/report -kind=root -times=$(COUNT) -hog $(PKG)
 
+# KERNELS and PART choose, see test/kernels. The page has every result that is
+# kept, also of earlier runs.
+kernels_flags = $(if $(KERNELS),-kernel '$(KERNELS)') $(if $(PART),-part '$(PART)')
+
+.PHONY: kernels
+kernels: build ## Try Debian's stock kernels in QEMU, write docs/kernels.md; KERNELS= and PART= choose (root)
+	$(need_root)
+	@deploy/setup kernels
+	@go run -buildvcs=false ./test/kernels -page docs/kernels.md $(kernels_flags)
+
+.PHONY: kernels-short
+kernels-short: build ## Try one of these kernels, with modules: a cluster, a pod, a Service (root)
+	$(need_root)
+	@deploy/setup kernels
+	@go run -buildvcs=false ./test/kernels -kernel 6.12 -part short
+
 .PHONY: conformance
 conformance: build ## Run upstream's conformance tests, or those that FOCUS names (root)
 	$(need_root)

@@ -68,3 +68,6 @@ func (d *Datapath) Age(by time.Duration) error {
 	}
 	return nil
 }
+
+// DetachUplinkIn leaves an uplink without the program after that of XDP.
+func (d *Datapath) DetachUplinkIn(ifindex int) error { return d.detachTC("uplink_in", ifindex) }

@@ -68,8 +68,11 @@ static __always_inline bool remember_peer(__u64 cookie, struct bpf_sock_addr *ct
 {
 	struct peer *peer = sock_is_released(ctx) ? peer_claim(cookie) : NULL;
 
-	if (!peer)
+	if (!peer) {
+		if (!has_mptcp_sock)
+			peer_share(cookie);
 		return false;
+	}
 	peer->netns = bpf_get_netns_cookie(ctx);
 	peer->backend = backend->addr;
 	peer->service = service->addr;

@@ -5,7 +5,6 @@ package bpf_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -142,7 +141,7 @@ func TestRootWireForwards(t *testing.T) {
 		}
 	})
 	for _, index := range []int{l.uplink.near, near} {
-		if err := os.Remove(filepath.Join(l.pins, "links", "uplink_in_"+strconv.Itoa(index))); err != nil {
+		if err := l.datapath.DetachUplinkIn(index); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -50,6 +50,15 @@ static __always_inline bool peer_use(__u64 cookie, const struct addr *backend, _
 	return true;
 }
 
+/* Notes that a socket whose slot this is may be in reverses. */
+static __always_inline void peer_share(__u64 cookie)
+{
+	struct peer *peer = peer_slot(cookie);
+
+	if (peer)
+		peer->shared = true;
+}
+
 /* Gives the slot to a socket. Only its own thread writes to it from then on. */
 static __always_inline struct peer *peer_claim(__u64 cookie)
 {
