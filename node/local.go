@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes"
 
 	"slipway.dev/slipway/node/local"
@@ -131,7 +132,9 @@ func joinArgs(ctx context.Context, cfg Config, client kubernetes.Interface, n lo
 		return nil, err
 	}
 	opts := token.Options{TTL: localTokenLife, Description: "local node " + n.Name}
-	if err := token.Create(ctx, client, t, opts); err != nil {
+	err = insist(ctx, func(ctx context.Context) error { return token.Create(ctx, client, t, opts) })
+	// An attempt that seemed to fail may have made it.
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, err
 	}
 	server := net.JoinHostPort(cfg.NodeIPs[0].String(), strconv.Itoa(int(cfg.APIPort)))
