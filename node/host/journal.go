@@ -26,11 +26,13 @@ type Journal struct {
 
 // entries is the content of the journal file.
 type entries struct {
-	// Boot is the boot in which sysctls and mounts were changed; a reboot
-	// takes those back by itself.
+	// Boot is the boot in which all but directories was changed; a reboot takes
+	// that back by itself.
 	Boot string `json:"boot"`
 	// Sysctls holds the values from before, by key.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// Controllers are those of cgroup v2 that were enabled at its root.
+	Controllers []string `json:"controllers,omitempty"`
 	// Mounts are the mount points that were made.
 	Mounts []string `json:"mounts,omitempty"`
 	// Dirs are directories outside the node's own that did not exist.
@@ -52,7 +54,7 @@ func OpenJournal(path string) (*Journal, error) {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
 	if now := strings.TrimSpace(string(boot)); j.entries.Boot != now {
-		j.entries.Boot, j.entries.Sysctls, j.entries.Mounts = now, nil, nil
+		j.entries = entries{Boot: now, Dirs: j.entries.Dirs}
 	}
 	if j.entries.Sysctls == nil {
 		j.entries.Sysctls = map[string]string{}
@@ -85,6 +87,7 @@ func (j *Journal) Revert() error {
 	for key, value := range j.entries.Sysctls {
 		errs = append(errs, writeSysctl(key, value))
 	}
+	j.disableControllersAt(cgroupMount)
 	for _, path := range slices.Backward(j.entries.Mounts) {
 		errs = append(errs, unmountIfEmpty(path))
 	}
