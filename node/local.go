@@ -59,6 +59,14 @@ func (c Config) nodesCIDRs() []netip.Prefix {
 // itself.
 func (c Config) hasLocalNodes() bool { return c.Nodes > 1 }
 
+// bridges are the devices that lead to further nodes of this machine.
+func (c Config) bridges() []string {
+	if !c.hasLocalNodes() {
+		return nil
+	}
+	return []string{local.Bridge}
+}
+
 // completeNodes raises the number of nodes to those that have data, and puts
 // the machine's own node on the bridge.
 func (c Config) completeNodes() (Config, error) {
