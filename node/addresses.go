@@ -39,21 +39,23 @@ func defaultAddresses() ([]netip.Addr, error) {
 
 // checkAddresses makes sure that the node's addresses are this machine's, or
 // will be when there is a bridge.
-func (c Config) checkAddresses() error {
+func (c Config) checkAddresses() Check {
+	check := Check{Name: "addresses", Do: "choose an address that `ip address` shows with --node-ip"}
 	addrs := slices.DeleteFunc(slices.Clone(c.NodeIPs), func(a netip.Addr) bool {
 		return c.hasLocalNodes() && slices.ContainsFunc(c.local().Address(1), func(p netip.Prefix) bool { return p.Addr() == a })
 	})
 	own, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
+		check.Says = fmt.Sprintf("cannot be listed: %v", err)
+		return check
 	}
-	var errs []error
 	for _, want := range addrs {
 		if !slices.ContainsFunc(own, func(a netlink.Addr) bool { return a.IP.Equal(want.AsSlice()) }) {
-			errs = append(errs, fmt.Errorf("--node-ip %s: not an address of this machine; see `ip address`", want))
+			check.Says = fmt.Sprintf("--node-ip %s: not an address of this machine", want)
+			return check
 		}
 	}
-	return errors.Join(errs...)
+	return Check{Name: "addresses", OK: true, Says: fmt.Sprint(c.NodeIPs)}
 }
 
 func familyAddress(family int) (netip.Addr, error) {

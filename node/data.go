@@ -101,7 +101,7 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 	data, err := agent.Open(agent.Config{
 		NodeName: m.cfg.NodeName, NodeIPs: m.cfg.NodeIPs, ClusterCIDRs: m.cfg.PodCIDRs,
 		NodePortAddresses: m.cfg.NodePortAddresses, Balancing: m.cfg.Balancing, Forwarding: m.cfg.Forwarding, ProxyHealth: proxyHealth, HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
-		Paths: m.cfg.agentPaths(group), Client: client, Dynamic: objects, Registry: m.registry, Log: m.log,
+		Forwarded: m.cfg.bridges(), Paths: m.cfg.agentPaths(group), Client: client, Dynamic: objects, Registry: m.registry, Log: m.log,
 	})
 	if err != nil {
 		return nil, err
@@ -110,6 +110,11 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 		m.sup.Start(part.Name, stageRest, part.Run)
 	}
 	m.addProbe(agentProbes(data)...)
+	services := m.cfg.podServices()
+	if m.joined != nil {
+		services = workerServices()
+	}
+	m.addProbe(func(ctx context.Context) Check { return m.cfg.checkInput(ctx, services) })
 	return data, nil
 }
 
@@ -124,7 +129,10 @@ func (c Config) agentPaths(group string) agent.Paths {
 func agentProbes(data *agent.Agent) []probe {
 	var probes []probe
 	for i := range data.Health() {
-		probes = append(probes, func(context.Context) Check { return Check(data.Health()[i]) })
+		probes = append(probes, func(context.Context) Check {
+			h := data.Health()[i]
+			return Check{Name: h.Name, OK: h.OK, Says: h.Says, Do: h.Do}
+		})
 	}
 	return probes
 }
