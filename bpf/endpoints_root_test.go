@@ -101,12 +101,3 @@ func replaceOtherLayout(t *testing.T, name string) {
 		t.Error(err)
 	}
 }
-
-func TestRootProbe(t *testing.T) {
-	bpffs(t)
-	for _, r := range bpf.Probe() {
-		if r.Err != nil {
-			t.Errorf("%s: %v; %s", r.Feature, r.Err, r.Do)
-		}
-	}
-}

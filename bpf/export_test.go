@@ -71,3 +71,6 @@ func (d *Datapath) Age(by time.Duration) error {
 
 // DetachUplinkIn leaves an uplink without the program after that of XDP.
 func (d *Datapath) DetachUplinkIn(ifindex int) error { return d.detachTC("uplink_in", ifindex) }
+
+// Attached are the names of all pins of programs.
+func (d *Datapath) Attached() ([]string, error) { return d.pins() }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -20,8 +19,11 @@ import (
 
 // ProbeResult tells whether the kernel has something that the data path uses.
 type ProbeResult struct {
-	// Feature is its name, with the release that brought it.
-	Feature string
+	// Name is that of the program or the Feature, in one word.
+	Name string
+	// Says is what it is in words, with the release that brought it; empty for a
+	// program of the data path.
+	Says string
 	// Err is nil when the kernel has it.
 	Err error
 	// Fallback is what is used where the kernel does not have it, and what that
@@ -38,9 +40,9 @@ const upgrade = "run a kernel of release 6.1 or newer"
 func Probe() []ProbeResult {
 	types := btf.NewCache()
 	if _, err := types.Kernel(); err != nil {
-		return []ProbeResult{{Feature: "BTF type information", Err: err, Do: "run a kernel with CONFIG_DEBUG_INFO_BTF=y"}}
+		return []ProbeResult{{Name: "btf", Says: "BTF type information", Err: err, Do: "run a kernel with CONFIG_DEBUG_INFO_BTF=y"}}
 	}
-	out := append([]ProbeResult{{Feature: "BTF type information"}}, probeRequired()...)
+	out := append([]ProbeResult{{Name: "btf", Says: "BTF type information"}}, probeRequired()...)
 	each := probeEach(types)
 	has := featureSet{}
 	for f, err := range each {
@@ -48,7 +50,7 @@ func Probe() []ProbeResult {
 	}
 	for _, f := range slices.Sorted(maps.Keys(each)) {
 		d := descriptions[f]
-		out = append(out, ProbeResult{Feature: d.name, Err: each[f], Fallback: d.fallback})
+		out = append(out, ProbeResult{Name: string(f), Says: d.name, Err: each[f], Fallback: d.fallback})
 	}
 	return append(out, probeEveryProgram(types, has)...)
 }
@@ -58,16 +60,16 @@ func Probe() []ProbeResult {
 // to the programs.
 func probeRequired() []ProbeResult {
 	var out []ProbeResult
-	for name, err := range map[string]error{
-		"coarse clock for programs (5.11)": kernel.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs),
-		"walks through maps (5.13)":        kernel.HaveProgramHelper(ebpf.SchedCLS, asm.FnForEachMapElem),
-		"programs run by command (5.14)":   kernel.HaveProgramType(ebpf.Syscall),
+	for _, r := range []ProbeResult{
+		{Name: "coarse_clock", Says: "coarse clock for programs (5.11)", Err: kernel.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs)},
+		{Name: "map_walk", Says: "walks through maps (5.13)", Err: kernel.HaveProgramHelper(ebpf.SchedCLS, asm.FnForEachMapElem)},
+		{Name: "syscall_programs", Says: "programs run by command (5.14)", Err: kernel.HaveProgramType(ebpf.Syscall)},
 	} {
-		if errors.Is(err, ebpf.ErrNotSupported) {
-			out = append(out, ProbeResult{Feature: name, Err: err, Do: upgrade})
+		if errors.Is(r.Err, ebpf.ErrNotSupported) {
+			r.Do = upgrade
+			out = append(out, r)
 		}
 	}
-	slices.SortFunc(out, func(a, b ProbeResult) int { return strings.Compare(a.Feature, b.Feature) })
 	return out
 }
 
@@ -89,12 +91,12 @@ func probeEveryProgram(types *btf.Cache, has featureSet) []ProbeResult {
 		}
 		spec, err := load()
 		if err != nil {
-			out = append(out, ProbeResult{Feature: "object " + object, Err: err, Do: upgrade})
+			out = append(out, ProbeResult{Name: object, Err: err, Do: upgrade})
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
 			if has.uses(name) {
-				out = append(out, ProbeResult{Feature: "program " + name, Err: probeProgram(load, name, types), Do: upgrade})
+				out = append(out, ProbeResult{Name: name, Err: probeProgram(load, name, types), Do: upgrade})
 			}
 		}
 	}

@@ -5,8 +5,6 @@ package bpf_test
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
-	"strconv"
 	"testing"
 	"unsafe"
 

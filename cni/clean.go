@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"slipway.dev/slipway/cni/device"
+	"slipway.dev/slipway/cni/firewall"
 	"slipway.dev/slipway/cni/masquerade"
 )
 
@@ -24,7 +25,7 @@ type CleanConfig struct {
 
 // Clean takes the pod network off a node where no server runs any more: the
 // CNI configuration, the socket, all pod interfaces with their routes, the
-// gateway device and the masquerade rules. Pods that still run lose their
+// gateway device, the masquerade rules and those in the host's firewall. Pods that still run lose their
 // network. What the data path keeps is not touched. It does as much as it can
 // and can be called again.
 func Clean(cfg CleanConfig) error {
@@ -38,6 +39,7 @@ func Clean(cfg CleanConfig) error {
 	}
 	failed := []error{
 		removeConf(cfg.ConfDir), removeSocket(names.socket()), cleanHost(cfg.NodeNetNS, names.gatewayDevice()),
+		firewall.Remove(cfg.NodeNetNS),
 	}
 	if cfg.Purge {
 		failed = append(failed, os.RemoveAll(cfg.StateDir))

@@ -4,7 +4,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 
@@ -12,27 +11,31 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"slipway.dev/slipway/csi"
 	"slipway.dev/slipway/ingress"
 )
 
-// applyAs makes this program the owner of the fields it sets.
-var applyAs = metav1.PatchOptions{FieldManager: "slipway", Force: new(true)}
-
 // installClasses makes the objects that tell users of the cluster what the
 // data plane offers. Classes that a user has changed stay as they are.
 func installClasses(ctx context.Context, client kubernetes.Interface) error {
-	create := metav1.CreateOptions{FieldManager: "slipway"}
-	_, driverErr := client.StorageV1().CSIDrivers().Create(ctx, csi.CSIDriverObject(), create)
-	_, storageErr := client.StorageV1().StorageClasses().Create(ctx, csi.StorageClassObject(), create)
-	_, ingressErr := client.NetworkingV1().IngressClasses().Create(ctx, ingress.Class(true), create)
-	for name, err := range map[string]error{
-		"CSIDriver": driverErr, "StorageClass": storageErr, "IngressClass": ingressErr,
+	options := metav1.CreateOptions{FieldManager: "slipway"}
+	for name, create := range map[string]func(context.Context) error{
+		"CSIDriver": func(ctx context.Context) error {
+			_, err := client.StorageV1().CSIDrivers().Create(ctx, csi.CSIDriverObject(), options)
+			return err
+		},
+		"StorageClass": func(ctx context.Context) error {
+			_, err := client.StorageV1().StorageClasses().Create(ctx, csi.StorageClassObject(), options)
+			return err
+		},
+		"IngressClass": func(ctx context.Context) error {
+			_, err := client.NetworkingV1().IngressClasses().Create(ctx, ingress.Class(true), options)
+			return err
+		},
 	} {
-		if err != nil && !apierrors.IsAlreadyExists(err) {
+		if err := insist(ctx, create); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("install %s: %w", name, err)
 		}
 	}
@@ -41,29 +44,15 @@ func installClasses(ctx context.Context, client kubernetes.Interface) error {
 
 // installDNS makes the Service that pods ask for names.
 func installDNS(ctx context.Context, client kubernetes.Interface, cfg Config) error {
-	service := dnsService(cfg)
-	data, err := json.Marshal(service)
-	if err != nil {
-		return err
-	}
-	_, err = client.CoreV1().Services(service.Namespace).Patch(ctx, service.Name, types.ApplyPatchType, data, applyAs)
-	if err != nil {
-		return fmt.Errorf("install Service %s: %w", service.Name, err)
-	}
-	return nil
+	return apply(ctx, client.CoreV1().RESTClient(), "services", dnsService(cfg))
 }
 
 // publishDNS makes the Service kube-dns lead to the addresses that the DNS
 // server in this process listens on.
 func publishDNS(ctx context.Context, client kubernetes.Interface, cfg Config, serving []netip.Addr) error {
 	for _, slice := range dnsSlices(cfg.NodeName, serving) {
-		data, err := json.Marshal(slice)
-		if err != nil {
+		if err := apply(ctx, client.DiscoveryV1().RESTClient(), "endpointslices", slice); err != nil {
 			return err
-		}
-		_, err = client.DiscoveryV1().EndpointSlices(slice.Namespace).Patch(ctx, slice.Name, types.ApplyPatchType, data, applyAs)
-		if err != nil {
-			return fmt.Errorf("publish EndpointSlice %s: %w", slice.Name, err)
 		}
 	}
 	return nil

@@ -43,7 +43,15 @@ func defaultAddresses() ([]netip.Addr, error) {
 
 // checkAddresses makes sure that the node's addresses are this machine's, or
 // will be when there is a bridge, and that they can be used.
-func (c Config) checkAddresses() error {
+func (c Config) checkAddresses() Check {
+	if err := c.awaitAddresses(); err != nil {
+		return Check{Name: "addresses", Says: err.Error(), Do: "choose an address that `ip address` shows with --node-ip"}
+	}
+	return Check{Name: "addresses", OK: true, Says: fmt.Sprint(c.NodeIPs)}
+}
+
+// awaitAddresses waits for those that are new.
+func (c Config) awaitAddresses() error {
 	wanted := slices.DeleteFunc(slices.Clone(c.NodeIPs), func(a netip.Addr) bool {
 		return c.hasLocalNodes() && slices.ContainsFunc(c.local().Address(1), func(p netip.Prefix) bool { return p.Addr() == a })
 	})
@@ -71,12 +79,12 @@ func usable(wanted []netip.Addr, own []netlink.Addr) (tentative bool, err error)
 		at := slices.IndexFunc(own, func(a netlink.Addr) bool { return a.IP.Equal(want.AsSlice()) })
 		switch {
 		case at < 0:
-			errs = append(errs, fmt.Errorf("--node-ip %s: not an address of this machine; see `ip address`", want))
+			errs = append(errs, fmt.Errorf("--node-ip %s: not an address of this machine", want))
 		case own[at].Flags&unix.IFA_F_DADFAILED != 0:
-			errs = append(errs, fmt.Errorf("--node-ip %s: another host of the network has this address; see `ip address`", want))
+			errs = append(errs, fmt.Errorf("--node-ip %s: another host of the network has this address", want))
 		case own[at].Flags&unix.IFA_F_TENTATIVE != 0:
 			tentative = true
-			errs = append(errs, fmt.Errorf("--node-ip %s: cannot be used yet, the kernel still looks whether another host has it; see `ip address`", want))
+			errs = append(errs, fmt.Errorf("--node-ip %s: cannot be used yet, the kernel still looks whether another host has it", want))
 		}
 	}
 	return tentative, errors.Join(errs...)

@@ -73,7 +73,7 @@ func TestRootAddressIsUsable(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return Config{NodeIPs: []netip.Addr{netip.MustParseAddr(text)}}.checkAddresses()
+		return Config{NodeIPs: []netip.Addr{netip.MustParseAddr(text)}}.awaitAddresses()
 	}
 	roottest.In(t, node, func() error {
 		if err := check(own); err != nil {

@@ -54,9 +54,9 @@ func (m *member) startData(ctx context.Context) error {
 // pod network serves. A kubelet that finds no network reports the node as not
 // Ready, and looks again only ten seconds later.
 func (m *member) startKubelet(ctx context.Context, client kubernetes.Interface, data *agent.Agent) error {
-	node, err := client.CoreV1().Nodes().Get(ctx, m.cfg.NodeName, metav1.GetOptions{})
+	node, err := getNode(ctx, client, m.cfg.NodeName)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("look for node %s: %w", m.cfg.NodeName, err)
+		return err
 	}
 	if err == nil && len(node.Spec.PodCIDRs) > 0 {
 		if _, err := data.WaitNetwork(ctx); err != nil {
@@ -70,8 +70,12 @@ func (m *member) startKubelet(ctx context.Context, client kubernetes.Interface, 
 // labelControlPlane gives the node the role that `kubectl get nodes` shows. The
 // kubelet may not give it to itself.
 func labelControlPlane(ctx context.Context, client kubernetes.Interface, name string) error {
-	patch := []byte(`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}}`)
-	if _, err := client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	role := []byte(`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}}`)
+	err := insist(ctx, func(ctx context.Context) error {
+		_, err := client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, role, metav1.PatchOptions{})
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("label node %s: %w", name, err)
 	}
 	return nil
@@ -97,7 +101,7 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 	data, err := agent.Open(agent.Config{
 		NodeName: m.cfg.NodeName, NodeIPs: m.cfg.NodeIPs, ClusterCIDRs: m.cfg.PodCIDRs,
 		NodePortAddresses: m.cfg.NodePortAddresses, Balancing: m.cfg.Balancing, Forwarding: m.cfg.Forwarding, ProxyHealth: proxyHealth, HTTPPort: m.cfg.HTTPPort, HTTPSPort: m.cfg.HTTPSPort,
-		Paths: m.cfg.agentPaths(group), Client: client, Dynamic: objects, Registry: m.registry, Log: m.log,
+		Forwarded: m.cfg.bridges(), Paths: m.cfg.agentPaths(group), Client: client, Dynamic: objects, Registry: m.registry, Log: m.log,
 	})
 	if err != nil {
 		return nil, err
@@ -106,6 +110,11 @@ func (m *member) startAgent(client kubernetes.Interface) (*agent.Agent, error) {
 		m.sup.Start(part.Name, stageRest, part.Run)
 	}
 	m.addProbe(agentProbes(data)...)
+	services := m.cfg.podServices()
+	if m.joined != nil {
+		services = workerServices()
+	}
+	m.addProbe(func(ctx context.Context) Check { return m.cfg.checkInput(ctx, services) })
 	return data, nil
 }
 
@@ -120,7 +129,10 @@ func (c Config) agentPaths(group string) agent.Paths {
 func agentProbes(data *agent.Agent) []probe {
 	var probes []probe
 	for i := range data.Health() {
-		probes = append(probes, func(context.Context) Check { return Check(data.Health()[i]) })
+		probes = append(probes, func(context.Context) Check {
+			h := data.Health()[i]
+			return Check{Name: h.Name, OK: h.OK, Says: h.Says, Do: h.Do}
+		})
 	}
 	return probes
 }

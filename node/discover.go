@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -148,7 +149,11 @@ func (c clockCheck) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // readClusterInfo reads the ConfigMap with the token's rights.
 func readClusterInfo(ctx context.Context, client kubernetes.Interface, server string, t token.Token) (clusterInfo, error) {
-	object, err := client.CoreV1().ConfigMaps(infoNamespace).Get(ctx, infoName, metav1.GetOptions{})
+	var object *corev1.ConfigMap
+	err := insist(ctx, func(ctx context.Context) (err error) {
+		object, err = client.CoreV1().ConfigMaps(infoNamespace).Get(ctx, infoName, metav1.GetOptions{})
+		return err
+	})
 	switch {
 	case err == nil:
 		return parseClusterInfo(object.Data)
@@ -164,18 +169,21 @@ func readClusterInfo(ctx context.Context, client kubernetes.Interface, server st
 // checkName refuses the name of a node that reports to the cluster: two
 // machines of one name would fight for the Node object.
 func checkName(ctx context.Context, client kubernetes.Interface, name string) error {
-	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	node, err := getNode(ctx, client, name)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look for a node named %s: %w", name, err)
+		return err
 	}
 	if isReady(node) == nil {
 		return fmt.Errorf("a node named %s is Ready in the cluster already: choose another name with --node-name", name)
 	}
 	return nil
 }
+
+// errClock is a clock that differs too much for certificates to be valid.
+var errClock = errors.New("set the clock of this machine")
 
 // checkClock compares the clock of this machine with the server's.
 func checkClock(server, date string, now time.Time) error {
@@ -184,8 +192,8 @@ func checkClock(server, date string, now time.Time) error {
 		return nil // It says no time.
 	}
 	if skew := now.Sub(there); skew.Abs() > maxSkew {
-		return fmt.Errorf("the clock of this machine is %v off that of server %s (%s here): set the clock",
-			skew.Round(time.Second), server, now.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: it is %v off that of server %s (%s here)",
+			errClock, skew.Round(time.Second), server, now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -82,32 +82,32 @@ func installRights(ctx context.Context, client kubernetes.Interface) error {
 
 // apply is a server-side apply (KEP-555) that takes over the fields it sets.
 func apply(ctx context.Context, client rest.Interface, resource string, object metav1.Object) error {
-	data, err := json.Marshal(object)
-	if err != nil {
-		return err
-	}
-	err = client.Patch(types.ApplyPatchType).
-		NamespaceIfScoped(object.GetNamespace(), object.GetNamespace() != "").
-		Resource(resource).Name(object.GetName()).
-		Param("fieldManager", "slipway").Param("force", "true").
-		Body(data).Do(ctx).Error()
-	if err != nil {
-		return fmt.Errorf("install %s %s: %w", resource, object.GetName(), err)
-	}
-	return nil
+	return patch(ctx, object, resource, func() *rest.Request {
+		return client.Patch(types.ApplyPatchType).
+			NamespaceIfScoped(object.GetNamespace(), object.GetNamespace() != "").
+			Resource(resource).Name(object.GetName())
+	})
 }
 
 // applyAt is apply for an object of an API that the client has no type for.
 func applyAt(ctx context.Context, client rest.Interface, path string, object metav1.Object) error {
+	return patch(ctx, object, path, func() *rest.Request {
+		return client.Patch(types.ApplyPatchType).AbsPath(path, object.GetName())
+	})
+}
+
+// patch sends the object with a request that leads to it, and calls it kind in
+// errors.
+func patch(ctx context.Context, object metav1.Object, kind string, to func() *rest.Request) error {
 	data, err := json.Marshal(object)
 	if err != nil {
 		return err
 	}
-	err = client.Patch(types.ApplyPatchType).AbsPath(path, object.GetName()).
-		Param("fieldManager", "slipway").Param("force", "true").
-		Body(data).Do(ctx).Error()
+	err = insist(ctx, func(ctx context.Context) error {
+		return to().Param("fieldManager", "slipway").Param("force", "true").Body(data).Do(ctx).Error()
+	})
 	if err != nil {
-		return fmt.Errorf("install %s %s: %w", path, object.GetName(), err)
+		return fmt.Errorf("install %s %s: %w", kind, object.GetName(), err)
 	}
 	return nil
 }

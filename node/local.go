@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes"
 
 	"slipway.dev/slipway/node/local"
@@ -57,6 +58,14 @@ func (c Config) nodesCIDRs() []netip.Prefix {
 // hasLocalNodes tells whether this machine has, or shall have, more nodes than
 // itself.
 func (c Config) hasLocalNodes() bool { return c.Nodes > 1 }
+
+// bridges are the devices that lead to further nodes of this machine.
+func (c Config) bridges() []string {
+	if !c.hasLocalNodes() {
+		return nil
+	}
+	return []string{local.Bridge}
+}
 
 // completeNodes raises the number of nodes to those that have data, and puts
 // the machine's own node on the bridge.
@@ -131,7 +140,9 @@ func joinArgs(ctx context.Context, cfg Config, client kubernetes.Interface, n lo
 		return nil, err
 	}
 	opts := token.Options{TTL: localTokenLife, Description: "local node " + n.Name}
-	if err := token.Create(ctx, client, t, opts); err != nil {
+	err = insist(ctx, func(ctx context.Context) error { return token.Create(ctx, client, t, opts) })
+	// An attempt that seemed to fail may have made it.
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, err
 	}
 	server := net.JoinHostPort(cfg.NodeIPs[0].String(), strconv.Itoa(int(cfg.APIPort)))

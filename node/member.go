@@ -170,6 +170,14 @@ func prepareHost(cfg Config) error {
 	if err := journal.MountBPF(); err != nil {
 		return err
 	}
+	kernel, err := host.OpenModules()
+	if err != nil {
+		return err
+	}
+	kernel.LoadModules()
+	if err := journal.EnableControllers(); err != nil {
+		return err
+	}
 	return host.MakeCgroup(cgroupName)
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"slipway.dev/slipway/metrics"
@@ -24,7 +23,7 @@ func (m *member) startMetrics(ctx context.Context, client kubernetes.Interface) 
 		})
 	})
 	m.addProbe(checkMetrics(client))
-	node, err := client.CoreV1().Nodes().Get(ctx, m.cfg.NodeName, metav1.GetOptions{})
+	node, err := getNode(ctx, client, m.cfg.NodeName)
 	if err != nil {
 		return fmt.Errorf("publish metrics: %w", err)
 	}

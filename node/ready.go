@@ -45,12 +45,29 @@ func (m *member) metrics() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
+// getNode returns the Node object as it is now.
+func getNode(ctx context.Context, client kubernetes.Interface, name string) (*corev1.Node, error) {
+	var node *corev1.Node
+	err := insist(ctx, func(ctx context.Context) (err error) {
+		node, err = client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for node %s: %w", name, err)
+	}
+	return node, nil
+}
+
 // waitNode polls the Node object until ok says so.
 func waitNode(ctx context.Context, client kubernetes.Interface, name string, ok func(*corev1.Node) error) (*corev1.Node, error) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		var node *corev1.Node
+		err := attempt(ctx, requestTimeout, func(ctx context.Context) (err error) {
+			node, err = client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+			return err
+		})
 		if err == nil {
 			err = ok(node)
 		}

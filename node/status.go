@@ -17,15 +17,19 @@ import (
 	"slipway.dev/slipway/node/containerd"
 )
 
-// Check is one line of `slipway status`.
+// Check is one line of `slipway status` and `slipway check`.
 type Check struct {
 	// Name is the component.
 	Name string `json:"name"`
 	// OK tells whether it does its work.
 	OK bool `json:"ok"`
+	// Note tells that it does its work, but that there is something to know.
+	Note bool `json:"note,omitempty"`
+	// Mode is how a feature of the kernel is had: "native", or by a "fallback".
+	Mode string `json:"mode,omitempty"`
 	// Says is its state in words.
 	Says string `json:"says"`
-	// Do is what the user can do when it is not OK.
+	// Do is what the user can do when it is not OK, or about a note.
 	Do string `json:"do,omitempty"`
 }
 

@@ -87,7 +87,7 @@ plane beside it so that one command gives a whole cluster.`,
 	// Kubernetes' packages have a flag of that name, of another type.
 	root.Flags().Bool("version", false, "print the version")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return withHelp(cmd, err) })
-	root.AddCommand(upCommand(&cfg), joinCommand(&cfg), tokenCommand(&cfg), nodesCommand(&cfg), snapshotCommand(&cfg), secretsCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(),
+	root.AddCommand(upCommand(&cfg), joinCommand(&cfg), tokenCommand(&cfg), nodesCommand(&cfg), snapshotCommand(&cfg), secretsCommand(&cfg), downCommand(&cfg), statusCommand(&cfg), checkCommand(&cfg),
 		imagesCommand(&cfg), kubectlCommand(), versionCommand())
 	root.AddCommand(inspect.Commands(inspect.Config{
 		Program: "slipway", Pins: func() string { return cfg.PinDir() },

@@ -24,6 +24,8 @@ import (
 
 	"slipway.dev/slipway/bpf"
 	"slipway.dev/slipway/cni"
+	"slipway.dev/slipway/cni/device"
+	"slipway.dev/slipway/cni/firewall"
 	"slipway.dev/slipway/cni/peers"
 	"slipway.dev/slipway/csi"
 	"slipway.dev/slipway/ingress"
@@ -41,6 +43,9 @@ type Config struct {
 	// ClusterCIDRs are the pod ranges of the whole cluster: traffic to them
 	// keeps the pod's address.
 	ClusterCIDRs []netip.Prefix
+	// Forwarded are interfaces, besides those of pods, whose packets the firewall of
+	// the host shall forward.
+	Forwarded []string
 	// HTTPPort and HTTPSPort are where the ingress listens.
 	HTTPPort, HTTPSPort uint16
 	// NodePortAddresses say on which of the node's addresses NodePorts are served:
@@ -114,6 +119,7 @@ type Agent struct {
 	volumes  *csi.Driver
 	ingress  *ingress.Controller
 	peers    *peers.Peers
+	firewall *firewall.Keeper
 	balancer balancer
 	// network is nil until the node has its pod CIDRs.
 	network atomic.Pointer[network]
@@ -176,6 +182,9 @@ func (a *Agent) makeParts() error {
 	if err != nil {
 		return fmt.Errorf("make routes to nodes: %w", err)
 	}
+	a.firewall = firewall.New(firewall.Config{
+		Interfaces: append([]string{device.Prefix + "+"}, a.cfg.Forwarded...), Log: a.cfg.Log.With("component", "firewall"),
+	})
 	if a.balancer, err = a.newBalancer(); err != nil {
 		return fmt.Errorf("make load-balancer addresses: %w", err)
 	}

@@ -25,6 +25,7 @@ func (a *Agent) Parts() []Part {
 		{"tables", a.tables.run},
 		{"pod network", a.runNetwork},
 		{"routes to nodes", a.peers.Run},
+		{"firewall", a.firewall.Run},
 		{"load-balancer addresses", a.balancer.run},
 		{"volumes", a.volumes.Run},
 		{"ingress", a.ingress.Run},

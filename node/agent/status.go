@@ -20,7 +20,7 @@ type Health struct {
 
 // Health asks every part.
 func (a *Agent) Health() []Health {
-	return []Health{a.datapathHealth(), a.tables.health(), a.proxyHealth(), a.networkHealth(), a.volumesHealth(), a.ingressHealth()}
+	return []Health{a.datapathHealth(), a.tables.health(), a.proxyHealth(), a.networkHealth(), a.firewallHealth(), a.volumesHealth(), a.ingressHealth()}
 }
 
 // sockHooks is how many socket hooks the data path has when it is whole.
@@ -92,6 +92,17 @@ func (a *Agent) networkHealth() Health {
 		return Health{Name: "pod network", Says: err.Error(), Do: "look for cni errors in the log"}
 	}
 	return Health{Name: "pod network", OK: true, Says: fmt.Sprintf("serves pods, gateways %v", n.gateways)}
+}
+
+func (a *Agent) firewallHealth() Health {
+	places, err := a.firewall.State()
+	switch {
+	case err != nil:
+		return Health{Name: "firewall", Says: fmt.Sprintf("packets that are forwarded from and to pods may be dropped: %v", err), Do: "install iptables and nftables, or have the firewall accept what comes in and leaves by interfaces slw*"}
+	case len(places) == 0:
+		return Health{Name: "firewall", OK: true, Says: "the host drops nothing that it forwards"}
+	}
+	return Health{Name: "firewall", OK: true, Says: "forwarded packets of pods are accepted in " + strings.Join(places, ", ")}
 }
 
 func (a *Agent) volumesHealth() Health {

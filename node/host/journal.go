@@ -28,11 +28,13 @@ type Journal struct {
 
 // entries is the content of the journal file.
 type entries struct {
-	// Boot is the boot in which sysctls and mounts were changed; a reboot
-	// takes those back by itself.
+	// Boot is the boot in which all but directories was changed; a reboot takes
+	// that back by itself.
 	Boot string `json:"boot"`
 	// Changes are the kernel settings of this network namespace.
 	Changes changes `json:"changes,omitempty"`
+	// Controllers are those of cgroup v2 that were enabled at its root.
+	Controllers []string `json:"controllers,omitempty"`
 	// Mounts are the mount points that were made.
 	Mounts []string `json:"mounts,omitempty"`
 	// Dirs are directories outside the node's own that did not exist.
@@ -54,7 +56,7 @@ func OpenJournal(path string) (*Journal, error) {
 		return nil, err
 	}
 	if j.entries.Boot != boot {
-		j.entries.Boot, j.entries.Changes, j.entries.Mounts = boot, nil, nil
+		j.entries = entries{Boot: boot, Dirs: j.entries.Dirs}
 	}
 	if j.entries.Changes == nil {
 		j.entries.Changes = changes{}
@@ -106,6 +108,7 @@ func (j *Journal) SetSysctls() error {
 // goes on after an error and returns all of them.
 func (j *Journal) Revert() error {
 	errs := []error{j.entries.Changes.revert(), releaseSettings(j.settings, j.path)}
+	j.disableControllersAt(cgroupMount)
 	for _, path := range slices.Backward(j.entries.Mounts) {
 		errs = append(errs, unmountIfEmpty(path))
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func natTable() *nftables.Table {
-	return &nftables.Table{Name: bridgeName, Family: nftables.TableFamilyINet}
+	return &nftables.Table{Name: Bridge, Family: nftables.TableFamilyINet}
 }
 
 // letOut gives packets of nodes that leave the cluster the address of the

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// bridgeName is the device that all nodes are linked to.
-	bridgeName = "slipway-nodes"
+	// Bridge is the device that all nodes are linked to.
+	Bridge = "slipway-nodes"
 	// linkPrefix and a number is the bridge's end of a node's link.
 	linkPrefix = "slipnode"
 	// uplinkName is the node's end.
@@ -30,24 +30,24 @@ func MakeNetwork(c Config) error {
 	if err := os.MkdirAll(c.Dir, 0o711); err != nil {
 		return fmt.Errorf("make directory of local nodes: %w", err)
 	}
-	bridge, err := netlink.LinkByName(bridgeName)
+	bridge, err := netlink.LinkByName(Bridge)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
-		err = netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeName}})
+		err = netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: Bridge}})
 		if err == nil {
-			bridge, err = netlink.LinkByName(bridgeName)
+			bridge, err = netlink.LinkByName(Bridge)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("make bridge %s: %w", bridgeName, err)
+		return fmt.Errorf("make bridge %s: %w", Bridge, err)
 	}
 	for _, addr := range c.Address(1) {
 		if err := netlink.AddrReplace(bridge, address(addr)); err != nil {
-			return fmt.Errorf("give bridge %s the address %s: %w", bridgeName, addr, err)
+			return fmt.Errorf("give bridge %s the address %s: %w", Bridge, addr, err)
 		}
 	}
 	if err := netlink.LinkSetUp(bridge); err != nil {
-		return fmt.Errorf("bring up bridge %s: %w", bridgeName, err)
+		return fmt.Errorf("bring up bridge %s: %w", Bridge, err)
 	}
 	return letOut(c.CIDRs, c.PodCIDRs)
 }
@@ -71,9 +71,9 @@ func (c Config) connect(n Node, ns netns.NsHandle) error {
 	if err := disconnect(n); err != nil {
 		return err
 	}
-	bridge, err := netlink.LinkByName(bridgeName)
+	bridge, err := netlink.LinkByName(Bridge)
 	if err != nil {
-		return fmt.Errorf("find bridge %s: %w", bridgeName, err)
+		return fmt.Errorf("find bridge %s: %w", Bridge, err)
 	}
 	veth := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: linkName(n), MasterIndex: bridge.Attrs().Index, Flags: net.FlagUp},
@@ -133,7 +133,7 @@ func removeNetwork() error {
 	if err := keepIn(); err != nil {
 		return err
 	}
-	bridge, err := netlink.LinkByName(bridgeName)
+	bridge, err := netlink.LinkByName(Bridge)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
 		return nil
@@ -142,7 +142,7 @@ func removeNetwork() error {
 		err = netlink.LinkDel(bridge)
 	}
 	if err != nil {
-		return fmt.Errorf("remove bridge %s: %w", bridgeName, err)
+		return fmt.Errorf("remove bridge %s: %w", Bridge, err)
 	}
 	return nil
 }
