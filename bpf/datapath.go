@@ -29,10 +29,10 @@ type Config struct {
 
 // Datapath is the loaded data path of a node.
 type Datapath struct {
-	cfg    Config
-	maps   uplinkMaps
-	sock   sockPrograms
-	wire   wirePrograms
+	cfg  Config
+	maps uplinkMaps
+	sock sockPrograms
+	wire wirePrograms
 	// count fills in how many entries the hash tables have.
 	count *ebpf.Program
 	// has are the features of the kernel that the programs were loaded for.
