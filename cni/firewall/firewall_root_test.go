@@ -3,8 +3,12 @@
 package firewall
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,11 +72,23 @@ var hosts = []struct {
 		[]string{"inet filter forward"},
 	},
 	{
+		// moby 29 with --firewall-backend=nftables, issue 50566; a restart of the
+		// daemon makes its tables anew.
+		"Docker's nftables", dockerNFT, dockerNFT, []string{"ip docker-bridges filter-FORWARD", "ip6 docker-bridges filter-FORWARD"},
+	},
+	{
 		// As firewalld 1.3 writes it, with less in it.
 		"firewalld", firewalld, "nft delete table inet firewalld\n" + firewalld,
 		[]string{"inet firewalld filter_FORWARD"},
 	},
 }
+
+const dockerNFT = `for family in ip ip6; do
+	nft "table $family docker-bridges; delete table $family docker-bridges; table $family docker-bridges {
+		chain out { drop; }
+		chain filter-FORWARD { type filter hook forward priority 0; policy drop; iifname docker9 accept; oifname docker9 jump out; }
+	}"
+done`
 
 const firewalld = `nft 'table inet firewalld {
 	chain filter_FORWARD_ZONES { iifname "docker9" accept; }
@@ -238,4 +254,39 @@ func TestRootInputCuts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRootForwardInTablesOfOthers has a table that only its maker may change, as
+// firewalld of RHEL 9.5 makes it.
+func TestRootForwardInTablesOfOthers(t *testing.T) {
+	l := &lab{t: t, node: roottest.NetNS(t)}
+	var owner *exec.Cmd
+	roottest.In(t, l.node, func() error {
+		owner = exec.Command("nft", "-i")
+		input, err := owner.StdinPipe()
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { input.Close(); _ = owner.Wait() })
+		if err := owner.Start(); err != nil {
+			return err
+		}
+		_, err = io.WriteString(input, "add table inet firewalld { flags owner; }\nadd chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy drop; }\n")
+		return err
+	})
+	roottest.Eventually(t, putBack, func() error {
+		if rules := l.rules(); !strings.Contains(rules, "policy drop") {
+			return fmt.Errorf("no table yet: %s", rules)
+		}
+		return nil
+	})
+	l.run("iptables-nft -P FORWARD DROP")
+	k, _ := l.keep()
+	roottest.Eventually(t, putBack, func() error {
+		places, err := k.State()
+		if !errors.Is(err, ErrOwned) || !strings.Contains(err.Error(), "inet firewalld") || !slices.Equal(places, []string{"ip filter FORWARD"}) {
+			return fmt.Errorf("rules in %v, error %v", places, err)
+		}
+		return nil
+	})
 }

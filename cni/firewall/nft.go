@@ -23,6 +23,10 @@ var familyNames = map[nftables.TableFamily]string{
 	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
 }
 
+// ErrOwned says that a table drops packets of pods and only the process that has made
+// it may change it, as firewalld wants it with NftablesTableOwner=yes.
+var ErrOwned = errors.New("the table belongs to another process")
+
 // generation is a number that every change of nftables raises.
 func generation() (uint32, error) {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
@@ -135,10 +139,14 @@ func (t *table) set(conn *nftables.Conn, interfaces []string) ([]string, error) 
 		conn.FlushChain(t.ours)
 		conn.DelChain(t.ours)
 	}
-	if err := conn.Flush(); err != nil && (len(places) > 0 || !errors.Is(err, os.ErrNotExist)) {
-		return nil, fmt.Errorf("change table %s %s of nftables: %w", familyNames[t.Family], t.Name, err)
+	err = conn.Flush()
+	switch {
+	case err == nil || (len(places) == 0 && errors.Is(err, os.ErrNotExist)):
+		return places, nil
+	case errors.Is(err, unix.EPERM):
+		err = ErrOwned
 	}
-	return places, nil
+	return nil, fmt.Errorf("change table %s %s of nftables: %w", familyNames[t.Family], t.Name, err)
 }
 
 func describe(c *nftables.Chain) string {

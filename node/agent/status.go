@@ -3,10 +3,13 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+
+	"slipway.dev/slipway/cni/firewall"
 )
 
 // Health is the state of one part in words.
@@ -97,6 +100,8 @@ func (a *Agent) networkHealth() Health {
 func (a *Agent) firewallHealth() Health {
 	places, err := a.firewall.State()
 	switch {
+	case errors.Is(err, firewall.ErrOwned):
+		return Health{Name: "firewall", Says: err.Error(), Do: "have firewalld share its table: NftablesTableOwner=no in /etc/firewalld/firewalld.conf, then restart it"}
 	case err != nil:
 		return Health{Name: "firewall", Says: fmt.Sprintf("packets that are forwarded from and to pods may be dropped: %v", err), Do: "install iptables and nftables, or have the firewall accept what comes in and leaves by interfaces slw*"}
 	case len(places) == 0:

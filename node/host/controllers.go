@@ -133,7 +133,7 @@ func whyRefused(err error) string {
 	case errors.Is(err, unix.EBUSY):
 		return "move the processes in it into a cgroup below"
 	case errors.Is(err, unix.EINVAL):
-		return "real-time processes must be in the root cgroup: look for them with `ps -eo pid,cls,cgroup,args`"
+		return "a real-time process is outside the root cgroup, often multipathd or rtkit-daemon (see `ps -eLo pid,cls,args | grep -E 'FF|RR'`): stop it, or move it by `echo PID >" + filepath.Join(cgroupMount, "cgroup.procs") + "`"
 	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES):
 		return "the container must be privileged, with its cgroups writable"
 	}
@@ -156,7 +156,7 @@ func (j *Journal) disableControllersAt(root string) {
 // would be lost with it. The kernel watches over those further down.
 func limits(root, name string) bool {
 	var files []string
-	for _, pattern := range []string{name + ".*max", name + ".max", name + ".high", name + ".cpus"} {
+	for _, pattern := range []string{name + ".*max", name + ".high", name + ".cpus"} {
 		found, err := filepath.Glob(filepath.Join(root, "*", pattern))
 		if err == nil {
 			files = append(files, found...)

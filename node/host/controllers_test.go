@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"slipway.dev/slipway/internal/roottest"
 )
 
 // fakeRoot is a directory with the files of the root of cgroup v2. Its
@@ -112,5 +114,42 @@ func TestControllersAreTakenBack(t *testing.T) {
 				t.Errorf("%q was written last (error %v), want %q", last, err, c.want)
 			}
 		})
+	}
+}
+
+// TestRootControllersOfTheKernel enables what this machine has to enable, and takes it
+// back.
+func TestRootControllersOfTheKernel(t *testing.T) {
+	roottest.Require(t)
+	root, err := Unified()
+	if err != nil {
+		t.Skip(err)
+	}
+	before, err := controllersIn(root, "cgroup.subtree_control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := findUnified(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found.Disabled) == 0 || found.Crowded {
+		t.Skipf("nothing can be enabled here: %+v", found)
+	}
+	j, err := OpenJournal(filepath.Join(t.TempDir(), "host.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.enableControllersAt(root); err != nil {
+		t.Fatal(err)
+	}
+	now, err := findUnified(root)
+	if err != nil || len(now.Disabled) > 0 {
+		t.Errorf("still to be enabled: %+v (error %v)", now, err)
+	}
+	j.disableControllersAt(root)
+	after, err := controllersIn(root, "cgroup.subtree_control")
+	if diff := cmp.Diff(before, after, cmpopts.EquateEmpty()); err != nil || diff != "" {
+		t.Errorf("error %v, enabled (-before +after):\n%s", err, diff)
 	}
 }
