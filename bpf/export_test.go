@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 
@@ -74,3 +75,14 @@ func (d *Datapath) DetachUplinkIn(ifindex int) error { return d.detachTC("uplink
 
 // Attached are the names of all pins of programs.
 func (d *Datapath) Attached() ([]string, error) { return d.pins() }
+
+// LoseConntrack replaces the programs for traffic control by those for a kernel
+// without connection tracking.
+func (d *Datapath) LoseConntrack() error {
+	d.attaching.Lock()
+	defer d.attaching.Unlock()
+	l := d.newLoader()
+	l.has = maps.Clone(d.has)
+	l.has[FeatureCTLookup] = false
+	return d.replaceTC(l)
+}

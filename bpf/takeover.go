@@ -57,8 +57,7 @@ func (d *Datapath) setTakeover(where Takeover) error {
 }
 
 // findConntrack loads the programs for traffic control again if these know of no
-// connection tracking and the kernel has it by now, and puts them in place of those
-// that are attached.
+// connection tracking and the kernel has it by now.
 func (d *Datapath) findConntrack() error {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -70,9 +69,17 @@ func (d *Datapath) findConntrack() error {
 	if l.has, err = probeFeatures(l.types, d.cfg.Without); err != nil || !l.has[FeatureCTLookup] {
 		return err
 	}
-	if d.tc, err = l.loadTC(); err != nil {
+	return d.replaceTC(l)
+}
+
+// replaceTC loads the programs for traffic control once more, and puts them in place
+// of those that are attached.
+func (d *Datapath) replaceTC(l *loader) error {
+	tc, err := l.loadTC()
+	if err != nil {
 		return err
 	}
+	d.tc = tc
 	names, err := d.pins()
 	for _, name := range names {
 		for _, h := range d.tc.hooks() {

@@ -46,59 +46,67 @@ func answered(t *testing.T, conn net.Conn) string {
 }
 
 // TestRootTakeoverFlows has a flow that netfilter translates, and then Services of
-// ours at the same address and at another one.
+// ours at the same address and at another one. The programs may have been loaded
+// before the kernel had connection tracking, as a module that came later.
 func TestRootTakeoverFlows(t *testing.T) {
 	for family, a := range labAddrs {
-		t.Run(family, func(t *testing.T) {
-			l := newLab(t)
-			server := serveIn(t, l.pod, a.pod, "pod")
-			node, from := netip.MustParseAddr(a.node), netip.AddrPortFrom(netip.MustParseAddr(a.outside), 7000)
-			known, another := netip.AddrPortFrom(node, 30002), netip.AddrPortFrom(node, 30003)
-			within(t, l.node, func() error {
-				cmd := exec.Command("nft", "-f", "-")
-				cmd.Stdin = strings.NewReader(fmt.Sprintf(
-					"table inet t { chain pre { type nat hook prerouting priority dstnat; udp dport 30002 dnat %s to %s; }; }\n",
-					map[bool]string{true: "ip", false: "ip6"}[node.Is4()], server))
-				out, err := cmd.CombinedOutput()
-				if err != nil {
-					return fmt.Errorf("nft: %w: %s", err, out)
-				}
-				return nil
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, tracking comes later: %v", family, late), func(t *testing.T) {
+				takeoverFlows(t, a, late)
 			})
-			flow := talk(t, l, from, known)
-			if got := answered(t, flow); got != "pod" {
-				t.Fatalf("by netfilter: got %q", got)
-			}
-			if err := l.datapath.SetTakeover(bpf.TakeoverUplinks); err != nil {
-				t.Fatal(err)
-			}
-			for i, service := range []netip.AddrPort{known, another} {
-				publish(t, l.datapath, bpf.Frontend{
-					Addr: node, Port: service.Port(), Protocol: bpf.ProtocolUDP, Scope: bpf.ScopeExternal,
-				}, uint32(10*i), bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: bpf.BackendLocalPod})
-			}
-			if got := answered(t, flow); got != "pod" {
-				t.Errorf("the flow that netfilter translates: got %q", got)
-			}
-			wantEntries(t, l, 0)
-			if got := answered(t, talk(t, l, netip.AddrPortFrom(from.Addr(), 7001), known)); got != "pod" {
-				t.Errorf("a new flow: got %q", got)
-			}
-			wantEntries(t, l, 2)
-			flow.Close()
-			if got := answered(t, talk(t, l, from, another)); got != "" {
-				t.Errorf("a flow whose replies look like those of the first: got %q", got)
-			}
-			wantDrop(t, l.datapath, "conntrack_conflict")
-			if err := l.datapath.SetTakeover(bpf.TakeoverNew); err != nil {
-				t.Fatal(err)
-			}
-			if got := answered(t, talk(t, l, netip.AddrPortFrom(from.Addr(), 7002), known)); got != "pod" {
-				t.Errorf("a new flow that is left to netfilter: got %q", got)
-			}
-			wantEntries(t, l, 2)
-		})
+		}
 	}
+}
+
+func takeoverFlows(t *testing.T, a labAddr, late bool) {
+	l := newLab(t)
+	if late {
+		within(t, l.node, l.datapath.LoseConntrack)
+	}
+	server := serveIn(t, l.pod, a.pod, "pod")
+	node, from := netip.MustParseAddr(a.node), netip.AddrPortFrom(netip.MustParseAddr(a.outside), 7000)
+	known, another := netip.AddrPortFrom(node, 30002), netip.AddrPortFrom(node, 30003)
+	within(t, l.node, func() error {
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(
+			"table inet t { chain pre { type nat hook prerouting priority dstnat; udp dport 30002 dnat %s to %s; }; }\n",
+			map[bool]string{true: "ip", false: "ip6"}[node.Is4()], server))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("nft: %w: %s", err, out)
+		}
+		return nil
+	})
+	flow := talk(t, l, from, known)
+	if got := answered(t, flow); got != "pod" {
+		t.Fatalf("by netfilter: got %q", got)
+	}
+	within(t, l.node, func() error { return l.datapath.SetTakeover(bpf.TakeoverUplinks) })
+	for i, service := range []netip.AddrPort{known, another} {
+		publish(t, l.datapath, bpf.Frontend{
+			Addr: node, Port: service.Port(), Protocol: bpf.ProtocolUDP, Scope: bpf.ScopeExternal,
+		}, uint32(10*i), bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: bpf.BackendLocalPod})
+	}
+	if got := answered(t, flow); got != "pod" {
+		t.Errorf("the flow that netfilter translates: got %q", got)
+	}
+	wantEntries(t, l, 0)
+	if got := answered(t, talk(t, l, netip.AddrPortFrom(from.Addr(), 7001), known)); got != "pod" {
+		t.Errorf("a new flow: got %q", got)
+	}
+	wantEntries(t, l, 2)
+	flow.Close()
+	if got := answered(t, talk(t, l, from, another)); got != "" {
+		t.Errorf("a flow whose replies look like those of the first: got %q", got)
+	}
+	wantDrop(t, l.datapath, "conntrack_conflict")
+	if err := l.datapath.SetTakeover(bpf.TakeoverNew); err != nil {
+		t.Fatal(err)
+	}
+	if got := answered(t, talk(t, l, netip.AddrPortFrom(from.Addr(), 7002), known)); got != "pod" {
+		t.Errorf("a new flow that is left to netfilter: got %q", got)
+	}
+	wantEntries(t, l, 2)
 }
 
 func wantEntries(t *testing.T, l *lab, want int) {

@@ -32,8 +32,10 @@ type lab struct {
 	pins               string
 }
 
+type labAddr struct{ node, outside, pod, gateway string }
+
 // Addresses of the lab, by family.
-var labAddrs = map[string]struct{ node, outside, pod, gateway string }{
+var labAddrs = map[string]labAddr{
 	"IPv4": {"192.0.2.1", "192.0.2.2", "10.244.0.5", "10.244.0.1"},
 	"IPv6": {"2001:db8::1", "2001:db8::2", "fd00:244::5", "fd00:244::1"},
 }

@@ -68,30 +68,35 @@ func (w *Watch) Inform(d Datapath) error {
 	return d.SetTakeover(w.now)
 }
 
-// Run looks again from time to time, after Inform, until there is nothing to be left to another
-// proxy any more: from then on, all connections are new and ours.
+// Run looks again from time to time, after Inform. Once there is nothing to be left to
+// another proxy, all connections are new and ours, until kube-proxy is started.
 func (w *Watch) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for w.now != 0 {
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		before := w.now
 		if err := w.look(); err != nil {
 			w.cfg.Log.Error("look for connections of another proxy", "err", err, "retry", lookEvery)
-		} else if w.now == 0 {
-			w.cfg.Log.Info("no connections of another proxy are left")
+		} else if w.now != before {
+			w.cfg.Log.Info("connections of another proxy are left to netfilter", "at", w.now.String())
 		}
 	}
-	<-ctx.Done()
-	return nil
 }
 
 // look finds out where connections of another proxy may be. On an error all stays
-// as it was.
+// as it was. Without another proxy the table of connections, which may be large, is
+// not read.
 func (w *Watch) look() error {
+	if w.now == 0 {
+		if there, err := rulesExist(); err != nil || !there {
+			return err
+		}
+	}
 	where, err := w.where()
 	if err != nil {
 		return err
