@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -51,6 +52,11 @@ func Probe() []ProbeResult {
 	for _, f := range slices.Sorted(maps.Keys(each)) {
 		d := descriptions[f]
 		out = append(out, ProbeResult{Name: string(f), Says: d.name, Err: each[f], Fallback: d.fallback})
+	}
+	if !has[FeatureTCX] {
+		out = append(out, ProbeResult{
+			Name: "clsact", Says: "clsact filters (4.5)", Err: probeFilter(), Do: "load the kernel modules sch_ingress and cls_bpf",
+		})
 	}
 	return append(out, probeEveryProgram(types, has)...)
 }
@@ -116,12 +122,17 @@ func (all featureSet) uses(program string) bool {
 	return true
 }
 
-// probeTCX attaches a program to loopback that passes everything on.
-func probeTCX() error {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+// newPasser makes a program that passes everything on to the next.
+func newPasser() (*ebpf.Program, error) {
+	return ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "probe", Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
 	})
+}
+
+// probeTCX attaches a program to loopback for a moment.
+func probeTCX() error {
+	program, err := newPasser()
 	if err != nil {
 		return err
 	}
@@ -135,6 +146,29 @@ func probeTCX() error {
 		return err
 	}
 	return l.Close()
+}
+
+// probeFilter does the same with a filter.
+func probeFilter() error {
+	program, err := newPasser()
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		return err
+	}
+	switch err := netlink.QdiscAdd(clsactOf(lo.Index)); {
+	case err == nil:
+		defer netlink.QdiscDel(clsactOf(lo.Index))
+	case !errors.Is(err, os.ErrExist):
+		return fmt.Errorf("add clsact: %w", err)
+	}
+	if err := replaceFilter(tcHook{"probe", program, false}, lo.Index); err != nil {
+		return err
+	}
+	return netlink.FilterDel(filterOf("probe", lo.Index))
 }
 
 // probeNetdev asks for what tells which drivers take packets from XDP programs.
