@@ -48,6 +48,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&l.dir, "dir", ".build/kernels", "where packages, disks and results are kept")
 	flag.BoolVar(&l.verbose, "v", false, "show the guests' consoles")
 	flag.IntVar(&g.cpus, "cpus", g.cpus, "processors of the guest, with -run")
+	flag.IntVar(&g.possible, "possible", 0, "processors that could be plugged in, with -run")
 	flag.IntVar(&g.memory, "memory", g.memory, "memory of the guest in MiB, with -run")
 	flag.StringVar(&g.append, "append", "", "more of the kernel's command line, with -run")
 	flag.DurationVar(&g.timeout, "timeout", 10*time.Minute, "how long the guest may take, with -run")

@@ -61,7 +61,7 @@ func parts() []part {
 		{name: "cpus-64", says: "64 processors", kernels: one, verbs: "load",
 			guest: with(func(g *guest) { whole(g); g.cpus, g.memory = 64, 6144 })},
 		{name: "cpus-256", says: "256 possible processors, 2 there", kernels: one, verbs: "load",
-			guest: with(func(g *guest) { g.append = "possible_cpus=256" })},
+			guest: with(func(g *guest) { g.possible = 256 })},
 		{name: "cpus-1", says: "one processor", kernels: []string{"6.1"}, verbs: "load",
 			guest: with(func(g *guest) { g.cpus = 1 })},
 		{name: "modules-disabled", says: "no more modules can be loaded (kernel.modules_disabled=1)", kernels: one, guest: usual,
