@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lab is where the lab keeps its files and how it works.
@@ -25,6 +27,8 @@ type lab struct {
 	slipway map[string]string
 	// made tells for which architectures this run has made the payload.
 	made map[string]bool
+	// lock keeps others away until the process ends.
+	lock *os.File
 	// verbose shows the guests' consoles.
 	verbose bool
 }
@@ -77,10 +81,20 @@ func run(ctx context.Context) error {
 	return err
 }
 
+// open makes the directory ready. It waits for another run that uses it.
 func (l *lab) open() error {
 	var err error
 	if l.dir, err = filepath.Abs(l.dir); err != nil {
 		return err
+	}
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return err
+	}
+	if l.lock, err = os.Create(filepath.Join(l.dir, "lock")); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(l.lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", l.lock.Name(), err)
 	}
 	return l.tools()
 }
