@@ -53,7 +53,7 @@ need_slipway = @[ -x bin/slipway ] || { echo "make $@: there is no bin/slipway, 
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Under sudo the files still belong to the user.
 give_back = @[ -z "$${SUDO_UID-}" ] || for each in bin .build internal/payload/files; do \
@@ -149,15 +149,17 @@ test-flaky: test-needs build kube-proxy ## Run root tests COUNT times (20) besid
 kernels_flags = $(if $(KERNELS),-kernel '$(KERNELS)') $(if $(PART),-part '$(PART)')
 
 .PHONY: kernels
-kernels: build ## Try Debian's stock kernels in QEMU, write docs/kernels.md; KERNELS= and PART= choose (root)
+kernels: ## Try Debian's stock kernels in QEMU, write docs/kernels.md; KERNELS= and PART= choose (root)
 	$(need_root)
 	@deploy/setup kernels
+	@$(MAKE) --no-print-directory build
 	@go run -buildvcs=false ./test/kernels -page docs/kernels.md $(kernels_flags)
 
 .PHONY: kernels-short
-kernels-short: build ## Try one of these kernels, with modules: a cluster, a pod, a Service (root)
+kernels-short: ## Try one of these kernels, with modules: a cluster, a pod, a Service (root)
 	$(need_root)
 	@deploy/setup kernels
+	@$(MAKE) --no-print-directory build
 	@go run -buildvcs=false ./test/kernels -kernel 6.12 -part short
 
 .PHONY: conformance

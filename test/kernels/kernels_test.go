@@ -85,6 +85,7 @@ func TestPage(t *testing.T) {
 		}},
 		{Kernel: "6.1", Part: "load", Release: "6.1.0", Lines: []result.Line{
 			{Kind: result.Check, Name: "tcx", OK: true, Mode: "fallback", Says: "clsact"},
+			{Kind: result.Check, Name: "port 80", OK: true, Says: "free"},
 			{Kind: result.Program, Name: "pod_from", OK: true, Seconds: 1.25},
 			{Kind: result.Program, Name: "wire", Says: "permission denied"},
 		}},

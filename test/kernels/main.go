@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lab is where the lab keeps its files and how it works.
@@ -25,6 +27,8 @@ type lab struct {
 	slipway map[string]string
 	// made tells for which architectures this run has made the payload.
 	made map[string]bool
+	// lock keeps others away until the process ends.
+	lock *os.File
 	// verbose shows the guests' consoles.
 	verbose bool
 }
@@ -48,6 +52,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&l.dir, "dir", ".build/kernels", "where packages, disks and results are kept")
 	flag.BoolVar(&l.verbose, "v", false, "show the guests' consoles")
 	flag.IntVar(&g.cpus, "cpus", g.cpus, "processors of the guest, with -run")
+	flag.IntVar(&g.possible, "possible", 0, "processors that could be plugged in, with -run")
 	flag.IntVar(&g.memory, "memory", g.memory, "memory of the guest in MiB, with -run")
 	flag.StringVar(&g.append, "append", "", "more of the kernel's command line, with -run")
 	flag.DurationVar(&g.timeout, "timeout", 10*time.Minute, "how long the guest may take, with -run")
@@ -76,10 +81,20 @@ func run(ctx context.Context) error {
 	return err
 }
 
+// open makes the directory ready. It waits for another run that uses it.
 func (l *lab) open() error {
 	var err error
 	if l.dir, err = filepath.Abs(l.dir); err != nil {
 		return err
+	}
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return err
+	}
+	if l.lock, err = os.Create(filepath.Join(l.dir, "lock")); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(l.lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", l.lock.Name(), err)
 	}
 	return l.tools()
 }

@@ -138,9 +138,11 @@ type table struct {
 
 func newTable() *table { return &table{cells: map[[2]string]string{}} }
 
+// fill adds the lines of a kind. Checks that are about the host, such as its
+// ports, have no mode, and are left out unless they fail.
 func (t *table) fill(column string, lines []result.Line, kind result.Kind) {
 	for _, line := range lines {
-		if line.Kind != kind {
+		if line.Kind != kind || kind == result.Check && line.OK && line.Mode == "" {
 			continue
 		}
 		if !slices.Contains(t.names, line.Name) {

@@ -36,6 +36,8 @@ func (l *lab) busybox(arch string) string { return filepath.Join(l.dir, "busybox
 // machine is what QEMU emulates.
 type machine struct {
 	cpus, memory int
+	// possible is how many processors could be plugged in; cpus if zero.
+	possible int
 	// append is added to the kernel's command line.
 	append string
 	// flags are more flags of QEMU.
@@ -56,7 +58,7 @@ func (l *lab) qemuCommand(k kernel, m machine, initrd string, disks []disk, shar
 		filepath.Join(root, "usr/bin", binary),
 		"-L", filepath.Join(root, "usr/share/qemu"), "-L", filepath.Join(root, "usr/share/seabios"),
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-M", board,
-		"-m", strconv.Itoa(m.memory), "-smp", strconv.Itoa(m.cpus),
+		"-m", strconv.Itoa(m.memory), "-smp", fmt.Sprintf("%d,maxcpus=%d", m.cpus, max(m.cpus, m.possible)),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", k.image, "-initrd", initrd,
 		"-append", fmt.Sprintf("console=%s quiet panic=-1 random.trust_cpu=on %s", console, m.append),

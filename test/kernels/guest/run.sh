@@ -18,6 +18,7 @@ hybrid)
 esac
 grep -q ' /sys/fs/bpf ' /proc/mounts || mount -t bpf bpf /sys/fs/bpf
 grep -q ' /sys/kernel/tracing ' /proc/mounts || mount -t tracefs tracefs /sys/kernel/tracing
+grep -q ' /sys/kernel/security ' /proc/mounts || mount -t securityfs securityfs /sys/kernel/security
 mount --make-rshared / 2>/dev/null
 
 echo "lab: $(uname -r) is up after $(cut -d ' ' -f 1 /proc/uptime) s"

@@ -17,7 +17,7 @@ import (
 const (
 	upTimeout = 6 * time.Minute
 	// podTimeout is for a pod to run, and for what the API says to be done.
-	podTimeout = 150 * time.Second
+	podTimeout = 4 * time.Minute
 )
 
 var (

@@ -32,12 +32,14 @@ func TestParseTests(t *testing.T) {
 --- FAIL: TestRootEveryProgramLoads (2.00s)
     --- FAIL: TestRootEveryProgramLoads/pod_from (1.50s)
     --- PASS: TestRootEveryProgramLoads/wire (0.50s)
+    --- SKIP: TestRootEveryProgramLoads/sock (0.00s)
 FAIL
 `
 	want := []result.Line{
 		{Kind: result.Step, Name: "TestRootEveryProgramLoads", Seconds: 2},
 		{Kind: result.Step, Name: "TestRootEveryProgramLoads/pod_from", Seconds: 1.5, Says: "load_test.go:10: permission denied\nR1 is not a scalar"},
 		{Kind: result.Step, Name: "TestRootEveryProgramLoads/wire", OK: true, Seconds: 0.5},
+		{Kind: result.Step, Name: "TestRootEveryProgramLoads/sock", OK: true, Mode: "skipped"},
 	}
 	if diff := cmp.Diff(want, parseTests(text)); diff != "" {
 		t.Error(diff)

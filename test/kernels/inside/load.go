@@ -22,6 +22,8 @@ const (
 	loadTest = "TestRootEveryProgramLoads"
 	// testTimeout is for one test binary in emulation.
 	testTimeout = 25 * time.Minute
+	// skipped is the mode of a test that was not run.
+	skipped = "skipped"
 )
 
 // load tells what `slipway check` finds, and whether that is true: that all
@@ -106,7 +108,7 @@ func (h *host) loadPrograms() bool {
 		if !isProgram {
 			name = "all programs"
 		}
-		t.Kind, t.Name = result.Program, name
+		t.Kind, t.Name, t.OK = result.Program, name, t.OK && t.Mode != skipped
 		all = all && t.OK
 		h.tell(t)
 	}
@@ -176,10 +178,14 @@ func parseTests(text string) []result.Line {
 		current = ""
 		// The pattern has made sure that it is a number.
 		seconds, _ := strconv.ParseFloat(match[3], 64)
-		all = append(all, result.Line{Kind: result.Step, Name: match[2], OK: match[1] != "FAIL", Seconds: seconds})
+		t := result.Line{Kind: result.Step, Name: match[2], OK: match[1] != "FAIL", Seconds: seconds}
+		if match[1] == "SKIP" {
+			t.Mode = skipped
+		}
+		all = append(all, t)
 	}
 	for i, t := range all {
-		if !t.OK {
+		if !t.OK || t.Mode == skipped {
 			all[i].Says = strings.Join(said[t.Name], "\n")
 		}
 	}
