@@ -52,7 +52,13 @@ static long count_one(struct bpf_map *map, const void *key, void *value, void *n
 	return 0;
 }
 
-#define WALK(table) ({ __s64 n = 0; bpf_for_each_map_elem(&table, count_one, &n, 0); n; })
+static __always_inline __s64 count_walk(void *table)
+{
+	__s64 n = 0;
+
+	bpf_for_each_map_elem(table, count_one, &n, 0);
+	return n;
+}
 
 /* The same where the kernel does not tell these numbers: it goes through all of the
  * tables.
@@ -62,19 +68,16 @@ int walk_tables(struct table_counts *out)
 {
 	const __u32 only = 0;
 	void *grown = bpf_map_lookup_elem(&frontends, &only);
-	__s64 n = 0;
 
-	if (grown)
-		bpf_for_each_map_elem(grown, count_one, &n, 0);
-	out->frontends = n;
-	out->reverses = WALK(reverses);
-	out->affinities = WALK(affinities);
-	out->conntrack = WALK(conntrack);
-	out->fragments = WALK(fragments);
-	out->uplinks = WALK(uplinks);
-	out->endpoints = WALK(endpoints);
-	out->pods = WALK(pods);
-	out->clients = WALK(clients);
+	out->frontends = grown ? count_walk(grown) : 0;
+	out->reverses = count_walk(&reverses);
+	out->affinities = count_walk(&affinities);
+	out->conntrack = count_walk(&conntrack);
+	out->fragments = count_walk(&fragments);
+	out->uplinks = count_walk(&uplinks);
+	out->endpoints = count_walk(&endpoints);
+	out->pods = count_walk(&pods);
+	out->clients = count_walk(&clients);
 	return 0;
 }
 
