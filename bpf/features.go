@@ -36,7 +36,7 @@ type description struct{ name, fallback string }
 var descriptions = map[Feature]description{
 	FeatureCTLookup: {
 		"look-ups in netfilter's connection tracking (5.18)",
-		"connections that kube-proxy has begun are not left to it; they end when Slipway takes over. Loaded again once there is connection tracking",
+		"none of kube-proxy's connections are found in it. Where it is a module that is not loaded there are none; programs are loaded again when there are",
 	},
 	FeatureElemCount: {"number of entries of a map (6.6)", "each reading of metrics walks through all tables: some milliseconds of CPU where they are full"},
 	FeatureKernCtx:   {"sk_buff of a packet (6.2)", "its fields are read with bpf_probe_read_kernel, for packets that are refused and for SCTP only"},

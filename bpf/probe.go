@@ -43,7 +43,10 @@ func Probe() []ProbeResult {
 	if _, err := types.Kernel(); err != nil {
 		return []ProbeResult{{Name: "btf", Says: "BTF type information", Err: err, Do: "run a kernel with CONFIG_DEBUG_INFO_BTF=y"}}
 	}
-	out := append([]ProbeResult{{Name: "btf", Says: "BTF type information"}}, probeRequired()...)
+	if missing := probeRequired(); len(missing) > 0 {
+		return missing
+	}
+	out := []ProbeResult{{Name: "btf", Says: "BTF type information"}}
 	each := probeEach(types)
 	has := featureSet{}
 	for f, err := range each {

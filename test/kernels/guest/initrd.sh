@@ -37,6 +37,9 @@ if [ "$(option lab.root)" = none ]; then
 	payload=vda
 	new=
 	$bb --install -s /bin
+	# The kernel asks for modules by this name.
+	$bb mkdir -p /sbin
+	$bb ln -sf $bb /sbin/modprobe
 else
 	disk vda
 	$bb mount -t ext4 /dev/vda /new
