@@ -41,14 +41,14 @@ var descriptions = map[Feature]description{
 	FeatureElemCount: {"number of entries of a map (6.6)", "each reading of metrics walks through all tables: some milliseconds of CPU where they are full"},
 	FeatureKernCtx:   {"sk_buff of a packet (6.2)", "its fields are read with bpf_probe_read_kernel, for packets that are refused and for SCTP only"},
 	FeatureLoop:      {"loops as a function (5.17)", "a client keeps its backend (session affinity) among the first 512 backends of a Service only"},
-	FeatureMPTCPSock: {"multipath TCP sockets (5.19)", "what a TCP socket means by its peer is kept in a hash table: some 100 ns a connection"},
+	FeatureMPTCPSock: {"multipath TCP sockets (5.19)", "what a TCP socket means by its peer is kept in a hash table: some 0.3 µs a connection"},
 	FeatureNetdev:    {"what drivers can do with XDP (6.3)", "XDP is not used: connections passed on to other nodes cost what they cost in traffic control"},
 	FeatureSetRetval: {"error of socket programs (5.18)", "a Service without endpoints is refused with EPERM in place of ECONNREFUSED"},
 	FeatureSockDestroy: {
 		"closing of sockets by programs (6.5)",
 		"sockets to backends that are gone are closed by netlink: all sockets of a network namespace are listed to find them",
 	},
-	FeatureTCX:      {"tcx links (6.6)", "programs are clsact filters: some 35 to 50 ns a packet, and any program that may change filters can remove them"},
+	FeatureTCX:      {"tcx links (6.6)", "programs are clsact filters: some tens of ns a packet, and any program that may change filters can remove them"},
 	FeatureXDPFrags: {"packets in several buffers for XDP (5.18)", "XDP is not used on interfaces with large MTUs whose drivers need it"},
 }
 
