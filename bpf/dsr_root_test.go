@@ -250,7 +250,7 @@ func (l *lab) publishDirect(t *testing.T, family string, service netip.Addr, dat
 		}
 		var table []bpf.Backend
 		for i := range 31 {
-			server := servers[i*i%7%3]
+			server := servers[i%3]
 			table = append(table, bpf.Backend{Addr: server.Addr(), Port: server.Port(), Flags: flags})
 		}
 		for _, protocol := range []bpf.Protocol{bpf.ProtocolTCP, bpf.ProtocolUDP} {
