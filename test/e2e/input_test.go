@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"slipway.dev/slipway/internal/roottest"
 	"slipway.dev/slipway/internal/version"
 	"slipway.dev/slipway/test/machine"
 )
@@ -90,7 +92,7 @@ func (s slipway) refuses(t *testing.T, bad badInput, detach string) {
 	if bad.prepare != nil {
 		bad.prepare(t, cmd, dirs)
 	}
-	before, files := snapshot(t), list(t, base)
+	before, files := settled(t), list(t, base)
 	r := s.start(t, 30*time.Second, cmd)
 	if r.status == 0 {
 		t.Errorf("status 0:\n%s%s", r.stdout, r.stderr)
@@ -104,9 +106,13 @@ func (s slipway) refuses(t *testing.T, bad badInput, detach string) {
 			t.Errorf("expected %q in: %s", want, text)
 		}
 	}
-	for _, line := range machine.Diff(before, snapshot(t)) {
-		t.Error(line)
-	}
+	// The kernel frees what the checks have loaded some time after the process.
+	roottest.Eventually(t, 10*time.Second, func() error {
+		if diff := machine.Diff(before, snapshot(t)); len(diff) > 0 {
+			return errors.New(strings.Join(diff, "\n"))
+		}
+		return nil
+	})
 	for _, path := range list(t, base) {
 		if !slices.Contains(files, path) && (!bad.late || strings.HasPrefix(path, dirs.run)) {
 			t.Errorf("left behind: %s", path)
@@ -214,7 +220,7 @@ func copyFile(to, from string) error {
 // withoutRunc gives the command a PATH with everything but runc.
 func withoutRunc(t *testing.T, cmd *exec.Cmd, _ directories) {
 	bin := t.TempDir()
-	for _, name := range []string{"mount", "mkfs.ext4", "ss", "ip", "nft"} {
+	for _, name := range []string{"mount", "umount", "mkfs.ext4", "e2fsck", "ss", "ip", "nft"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,6 +84,26 @@ func snapshot(t testing.TB) machine.State {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return state
+}
+
+// settled is a snapshot of a machine on which the kernel has freed what went before:
+// it stays the same for a while.
+func settled(t testing.TB) machine.State {
+	t.Helper()
+	state, same := snapshot(t), 0
+	roottest.Eventually(t, 10*time.Second, func() error {
+		now := snapshot(t)
+		diff := machine.Diff(state, now)
+		state, same = now, same+1
+		if len(diff) > 0 {
+			same = 0
+		}
+		if same < 20 {
+			return fmt.Errorf("the machine changes: %v", diff)
+		}
+		return nil
+	})
 	return state
 }
 
