@@ -168,7 +168,7 @@ func probeFilter() error {
 	case !errors.Is(err, os.ErrExist):
 		return fmt.Errorf("add clsact: %w", err)
 	}
-	if err := replaceFilter(tcHook{"probe", program, false}, lo.Index); err != nil {
+	if err := replaceFilter(tcHook{"probe", program}, lo.Index); err != nil {
 		return err
 	}
 	return netlink.FilterDel(filterOf("probe", lo.Index))

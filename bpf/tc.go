@@ -16,13 +16,15 @@ import (
 type tcHook struct {
 	name    string
 	program *ebpf.Program
-	egress  bool
 }
 
-func (o *tcObjects) podFrom() tcHook   { return tcHook{"pod_from", o.pod.PodFrom, false} }
-func (o *tcObjects) podTo() tcHook     { return tcHook{"pod_to", o.pod.PodTo, true} }
-func (o *tcObjects) uplinkIn() tcHook  { return tcHook{"uplink_in", o.uplink.UplinkIn, false} }
-func (o *tcObjects) uplinkOut() tcHook { return tcHook{"uplink_out", o.uplink.UplinkOut, true} }
+// isEgress tells by its name whether a program is for what leaves an interface.
+func isEgress(hook string) bool { return hook == "pod_to" || hook == "uplink_out" }
+
+func (o *tcObjects) podFrom() tcHook   { return tcHook{"pod_from", o.pod.PodFrom} }
+func (o *tcObjects) podTo() tcHook     { return tcHook{"pod_to", o.pod.PodTo} }
+func (o *tcObjects) uplinkIn() tcHook  { return tcHook{"uplink_in", o.uplink.UplinkIn} }
+func (o *tcObjects) uplinkOut() tcHook { return tcHook{"uplink_out", o.uplink.UplinkOut} }
 
 func (o *tcObjects) hooks() []tcHook {
 	return []tcHook{o.podFrom(), o.podTo(), o.uplinkIn(), o.uplinkOut()}
@@ -45,7 +47,7 @@ func (d *Datapath) attachTC(h tcHook, ifindex int) error {
 
 func (d *Datapath) attachTCX(h tcHook, ifindex int) error {
 	typ := ebpf.AttachTCXIngress
-	if h.egress {
+	if isEgress(h.name) {
 		typ = ebpf.AttachTCXEgress
 	}
 	name := pinName(h.name, ifindex)
