@@ -62,10 +62,14 @@ func New(cfg Config) (*Watch, error) {
 // attached, so that no packet of another proxy's connections is taken for a new one.
 func (w *Watch) Inform(d Datapath) error {
 	if w.now != 0 {
-		w.cfg.Log.Info("connections of another proxy are left to netfilter", "at", w.now.String())
+		w.tell()
 	}
 	w.datapath = d
 	return d.SetTakeover(w.now)
+}
+
+func (w *Watch) tell() {
+	w.cfg.Log.Info("connections of another proxy are left to netfilter", "at", w.now.String())
 }
 
 // Run looks again from time to time, after Inform. Once there is nothing to be left to
@@ -80,10 +84,15 @@ func (w *Watch) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		before := w.now
-		if err := w.look(); err != nil {
+		err := w.look()
+		switch {
+		case err != nil:
 			w.cfg.Log.Error("look for connections of another proxy", "err", err, "retry", lookEvery)
-		} else if w.now != before {
-			w.cfg.Log.Info("connections of another proxy are left to netfilter", "at", w.now.String())
+		case w.now == before:
+		case w.now == 0:
+			w.cfg.Log.Info("no connections of another proxy are left")
+		default:
+			w.tell()
 		}
 	}
 }
